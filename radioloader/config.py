@@ -1,0 +1,282 @@
+"""Settings: frozen dataclasses that hash, pickle and turn into a TileDB configuration.
+
+``configure(read=..., write=..., s3=...)`` sets the defaults of this process; every class and function that reads or writes
+also takes ``config=`` for itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from enum import Enum
+
+from radioloader.errors import ConfigError
+
+__all__ = [
+    "CompressionConfig",
+    "ReadConfig",
+    "S3Config",
+    "SliceOrientation",
+    "StorageConfig",
+    "TileConfig",
+    "WriteConfig",
+    "available_cores",
+    "configure",
+    "get_config",
+]
+
+
+class SliceOrientation(Enum):
+    """Which reads the tiles of a volume are shaped for.
+
+    ``AXIAL``, ``SAGITTAL`` and ``CORONAL`` store one anatomical slice per tile, whatever the volume's storage orientation.
+    """
+
+    ISOTROPIC = "isotropic"
+    AXIAL = "axial"
+    SAGITTAL = "sagittal"
+    CORONAL = "coronal"
+    CUSTOM = "custom"
+
+
+@dataclass(frozen=True, slots=True)
+class TileConfig:
+    """Tile extents of voxel arrays.
+
+    Attributes:
+        orientation: Shape of the tiles; a string of the same name works too.
+        extent: Edge of isotropic tiles in voxels.
+        custom: Tile extents (x, y, z) in voxels; implies ``orientation=CUSTOM``.
+    """
+
+    orientation: SliceOrientation = SliceOrientation.ISOTROPIC
+    extent: int = 64
+    custom: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "orientation", SliceOrientation(self.orientation))
+        except ValueError as error:
+            allowed = ", ".join(repr(o.value) for o in SliceOrientation)
+            raise ConfigError(f"TileConfig.orientation={self.orientation!r} is not one of {allowed}") from error
+        if self.extent < 1:
+            raise ConfigError(f"TileConfig.extent={self.extent} must be at least 1 voxel")
+        if self.custom is not None:
+            custom = tuple(int(v) for v in self.custom)
+            if len(custom) != 3 or min(custom) < 1:
+                raise ConfigError(f"TileConfig.custom={self.custom} must be three extents (x, y, z) of at least 1 voxel")
+            object.__setattr__(self, "custom", custom)
+            object.__setattr__(self, "orientation", SliceOrientation.CUSTOM)
+        elif self.orientation is SliceOrientation.CUSTOM:
+            raise ConfigError("TileConfig(orientation='custom') needs custom=(x, y, z)")
+
+
+_CODECS = ("zstd", "lz4", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class CompressionConfig:
+    """Filters of voxel arrays.
+
+    Attributes:
+        codec: ``"zstd"``, ``"lz4"`` or ``"none"``.
+        level: Compression level of zstd (negative levels are faster and larger).
+        shuffle: Byte shuffle before the codec; needless for one-byte dtypes, and left out there.
+        checksum: End the filters with SHA-256, so that every read notices a flipped bit. Off by default: it was measured
+            to cost a random 64^3 int16 patch 30-40 % of its read time.
+    """
+
+    codec: str = "zstd"
+    level: int = 1
+    shuffle: bool = True
+    checksum: bool = False
+
+    def __post_init__(self) -> None:
+        if self.codec not in _CODECS:
+            raise ConfigError(f"CompressionConfig.codec={self.codec!r} is not one of {', '.join(map(repr, _CODECS))}")
+        if not -50 <= self.level <= 22:
+            raise ConfigError(f"CompressionConfig.level={self.level} is outside -50..22")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfig:
+    """How voxels are read.
+
+    Attributes:
+        max_workers: Threads that read the regions of one batch side by side; None takes the cores that this process may
+            use, at most 8, and 1 in a DataLoader worker.
+        concurrency: TileDB's own threads for decoding and for I/O, each. Many small reads are fastest with 1; a single large
+            one gains from more.
+        max_open_arrays: Arrays kept open by a :class:`~radioloader.VolumeReader`.
+    """
+
+    max_workers: int | None = None
+    concurrency: int = 1
+    max_open_arrays: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("max_workers", "concurrency", "max_open_arrays"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"ReadConfig.{name}={value} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteConfig:
+    """How volumes are written.
+
+    Attributes:
+        tile: Tile extents.
+        compression: Filters.
+        max_workers: Processes of an ingest; None takes the cores that this process may use.
+    """
+
+    tile: TileConfig = field(default_factory=TileConfig)
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
+    max_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_workers is not None and self.max_workers < 1:
+            raise ConfigError(f"WriteConfig.max_workers={self.max_workers} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """Access to S3 and servers that speak its protocol.
+
+    Credentials that are not given come from the usual places (environment, ``~/.aws``, instance role).
+
+    Attributes:
+        region: Region of the bucket.
+        endpoint: ``host:port`` of another server than AWS's; ``http://`` or ``https://`` in front sets ``scheme``.
+        scheme: ``"https"`` or ``"http"``.
+        path_style: Address buckets in the path, as most servers other than AWS want; None: yes when ``endpoint`` is given.
+        access_key_id: Key; never shown by ``repr``.
+        secret_access_key: Secret; never shown by ``repr``.
+        session_token: Token of temporary credentials; never shown by ``repr``.
+        max_parallel_ops: Requests in flight for one read or write.
+        multipart_part_size_mb: Size of one part of an upload, in MiB.
+    """
+
+    region: str | None = None
+    endpoint: str | None = None
+    scheme: str = "https"
+    path_style: bool | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    max_parallel_ops: int = 8
+    multipart_part_size_mb: int = 50
+
+    def __post_init__(self) -> None:
+        if self.endpoint is not None and "://" in self.endpoint:
+            scheme, _, host = self.endpoint.partition("://")
+            object.__setattr__(self, "scheme", scheme)
+            object.__setattr__(self, "endpoint", host.rstrip("/"))
+        if self.scheme not in ("http", "https"):
+            raise ConfigError(f"S3Config.scheme={self.scheme!r} is not 'http' or 'https'")
+        if self.max_parallel_ops < 1:
+            raise ConfigError(f"S3Config.max_parallel_ops={self.max_parallel_ops} must be at least 1")
+        if self.multipart_part_size_mb < 5:
+            raise ConfigError(f"S3Config.multipart_part_size_mb={self.multipart_part_size_mb}: S3 takes no parts under 5 MiB")
+
+    def tiledb(self) -> dict[str, str]:
+        """The settings under TileDB's names."""
+        path_style = self.endpoint is not None if self.path_style is None else self.path_style
+        settings: dict[str, str | None] = {
+            "vfs.s3.region": self.region,
+            "vfs.s3.endpoint_override": self.endpoint,
+            "vfs.s3.scheme": self.scheme,
+            "vfs.s3.use_virtual_addressing": "false" if path_style else "true",
+            "vfs.s3.aws_access_key_id": self.access_key_id,
+            "vfs.s3.aws_secret_access_key": self.secret_access_key,
+            "vfs.s3.aws_session_token": self.session_token,
+            "vfs.s3.max_parallel_ops": str(self.max_parallel_ops),
+            "vfs.s3.multipart_part_size": str(self.multipart_part_size_mb * 2**20),
+        }
+        return {name: value for name, value in settings.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """All settings of reading and writing.
+
+    Attributes:
+        read: How voxels are read.
+        write: How volumes are written.
+        s3: Access to S3.
+    """
+
+    read: ReadConfig = field(default_factory=ReadConfig)
+    write: WriteConfig = field(default_factory=WriteConfig)
+    s3: S3Config = field(default_factory=S3Config)
+
+    def hash(self, *, remote: bool = False) -> str:
+        """A stable digest of the settings that shape a TileDB context; equal settings share one context."""
+        return hashlib.sha256(json.dumps(self.tiledb(remote=remote), sort_keys=True).encode()).hexdigest()
+
+    def tiledb(self, *, remote: bool = False) -> dict[str, str]:
+        """The configuration of this setting's TileDB context.
+
+        Args:
+            remote: Whether the data lie on an object store, where requests in flight count and small gaps are cheap.
+        """
+        threads = str(self.read.concurrency)
+        return {
+            "sm.compute_concurrency_level": threads,
+            "sm.io_concurrency_level": str(self.s3.max_parallel_ops) if remote else threads,
+            # Batching joins neighbouring tiles into one large read: on a local disk it reads several times the bytes
+            # that a patch needs. On an object store a request costs more than the bytes of a small gap.
+            "vfs.min_batch_size": "0",
+            "vfs.min_batch_gap": str(64 * 2**10) if remote else "0",
+            "vfs.file.max_parallel_ops": threads,
+            # Returning memory to the system after every query costs more than half of a small read.
+            "sm.mem.malloc_trim": "false",
+            **(self.s3.tiledb() if remote else {}),
+        }
+
+
+_default = StorageConfig()
+_default_lock = threading.Lock()
+
+
+def configure(
+    *, read: ReadConfig | None = None, write: WriteConfig | None = None, s3: S3Config | None = None
+) -> StorageConfig:
+    """Set the defaults of this process; what is left out stays as it is.
+
+    Args:
+        read: How voxels are read.
+        write: How volumes are written.
+        s3: Access to S3.
+
+    Returns:
+        The new defaults.
+    """
+    global _default
+    changes = {name: value for name, value in (("read", read), ("write", write), ("s3", s3)) if value is not None}
+    with _default_lock:
+        _default = dataclasses.replace(_default, **changes)  # type: ignore[arg-type]
+        return _default
+
+
+def get_config() -> StorageConfig:
+    """The defaults of this process, as :func:`configure` set them."""
+    return _default
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its CPU affinity, and the CPU quota of its cgroup (v2) where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return max(1, cores)

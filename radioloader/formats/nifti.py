@@ -1,0 +1,334 @@
+"""NIfTI files in and out: .nii, .nii.gz and .hdr/.img pairs, NIfTI-1 and NIfTI-2.
+
+Headers are nibabel's business (including which of sform and qform gives the affine: ``get_best_affine``). Voxels are read here, in
+one streaming pass that also checks the gzip checksum, which a reader that stops after the last voxel never sees, and hashes
+the source.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader.errors import FormatError
+from radioloader.geometry import affine_problem
+
+__all__ = ["SUFFIXES", "NiftiHeader", "read_header", "read_voxels", "source_files", "stem", "write_nifti"]
+
+SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
+_TEXT_FIELDS = ("data_type", "db_name", "descrip", "aux_file")
+_DEFLATE_LIMIT = 1100  # no gzip stream expands more than about 1,032 times
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiHeader:
+    """What a NIfTI header says.
+
+    Attributes:
+        shape: (X, Y, Z) or (X, Y, Z, T) in voxels.
+        dtype: dtype of the voxels in the file, native byte order.
+        slope: ``scl_slope``; 1 when the header has none.
+        intercept: ``scl_inter``; 0 when the header has none.
+        affine: (4, 4) float64, voxel index to RAS mm, as nibabel has it.
+        block: The header itself, free text blanked (it may hold names), in the file's byte order.
+        notes: What a user should know about this file.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    slope: float
+    intercept: float
+    affine: npt.NDArray[np.float64]
+    block: bytes
+    notes: tuple[str, ...] = ()
+
+
+def stem(path: str | os.PathLike[str]) -> str:
+    """File name without its NIfTI suffix."""
+    name = Path(path).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def source_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The header file and the voxel file of a source: the same one for .nii, two for .hdr/.img.
+
+    Raises:
+        FormatError: Not a NIfTI suffix, or a file of the pair is missing.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
+    if suffix is None:
+        raise FormatError(f"{path}: not a NIfTI file name; expected one of {', '.join(SUFFIXES)}")
+    if suffix.startswith(".nii"):
+        files = (path, path)
+    else:
+        base = path.name[: -len(suffix)]
+        files = (_sibling(path, base, "hdr"), _sibling(path, base, "img"))
+    for file in files:
+        if not file.exists():
+            raise FormatError(f"{path}: the file {file.name} does not exist" + (" (a .hdr/.img pair needs both)" if file != path else ""))
+    return files
+
+
+def _sibling(path: Path, base: str, kind: str) -> Path:
+    options = [path.with_name(f"{base}.{k}{z}") for k in (kind, kind.upper()) for z in ("", ".gz")]
+    return next((option for option in options if option.exists()), options[0])
+
+
+def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
+    """Read and check the header of a NIfTI file.
+
+    Raises:
+        FormatError: The file cannot be used; the message names it and says why.
+    """
+    header_file, _ = source_files(path)
+    with _explained(header_file), _open(header_file) as (stream, _):
+        block = stream.read(540)
+    return _parse(block, Path(path))
+
+
+def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[Any], str]:
+    """Read a NIfTI file whole.
+
+    Returns:
+        The header; the voxels as stored (unscaled, native byte order), (X, Y, Z[, T]) in Fortran order; and the SHA-256 of the
+        source file's bytes (of header and voxel file for a pair).
+
+    Raises:
+        FormatError: The file cannot be used; the message names it and says why.
+    """
+    header_file, voxel_file = source_files(path)
+    digest = hashlib.sha256()
+    header = read_header(path)
+    nibabel_header = _nibabel_header(header.block)
+    file_dtype = nibabel_header.get_data_dtype()
+    expected = int(np.prod(header.shape, dtype=np.int64)) * file_dtype.itemsize
+    if header_file != voxel_file:
+        digest.update(header_file.read_bytes())
+    with _explained(voxel_file), _open(voxel_file, digest) as (stream, compressed):
+        size = voxel_file.stat().st_size
+        # Before allocating: a broken header may promise terabytes.
+        if expected > size * (_DEFLATE_LIMIT if compressed else 1):
+            raise FormatError(f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises")
+        offset = int(nibabel_header.get_data_offset())
+        _skip(stream, offset, voxel_file)
+        voxels = np.empty(expected, np.uint8)
+        got = _fill(stream, memoryview(voxels))
+        if got < expected:
+            raise FormatError(f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}")
+        while stream.read(_CHUNK):  # to the end: the gzip checksum, and the hash of the whole file
+            pass
+    array = voxels.view(file_dtype).reshape(header.shape, order="F")
+    if file_dtype != header.dtype:
+        array = array.byteswap(inplace=True).view(header.dtype)
+    return header, array, digest.hexdigest()
+
+
+def write_nifti(
+    path: str | os.PathLike[str], voxels: npt.NDArray[Any], *, block: bytes, dtype: np.dtype[Any] | None = None
+) -> None:
+    """Write voxels under a given header, byte for byte (extensions excepted): no rescaling, no change of geometry.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``; replaced atomically when it exists.
+        voxels: (X, Y, Z[, T]), stored values.
+        block: Header as :attr:`NiftiHeader.block`; its shape and dtype fields are set to those of ``voxels``.
+        dtype: Store as another dtype, with slope 1 and intercept 0; None keeps the header's dtype, slope and intercept.
+
+    Raises:
+        FormatError: Not a suffix that can be written.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise FormatError(f"{path}: can write .nii and .nii.gz, got another suffix")
+    header = _nibabel_header(block)
+    if dtype is not None:
+        header.set_data_dtype(dtype)
+        header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    if tuple(header.get_data_shape()) != voxels.shape:
+        header.set_data_shape(voxels.shape)
+    # A pair's header becomes that of a single file.
+    header["magic"] = header.single_magic
+    offset = header.single_vox_offset
+    header["vox_offset"] = offset
+    # Fortran order without a whole second copy in another order being kept
+    body = np.asarray(voxels, dtype=header.get_data_dtype()).tobytes(order="F")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(scratch, "wb") as file:
+            out: Any = file
+            if path.name.lower().endswith(".gz"):
+                # no name and no time in the gzip header: the same content gives the same bytes
+                out = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6)
+            out.write(bytes(header.binaryblock).ljust(offset, b"\0"))
+            out.write(body)
+            if out is not file:
+                out.close()
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def header_block(shape: tuple[int, ...], dtype: np.dtype[Any], affine: npt.NDArray[np.float64]) -> bytes:
+    """A NIfTI-1 header (NIfTI-2 where the shape needs it) for voxels that did not come from a NIfTI file; sform and qform are ``affine``."""
+    import nibabel as nib
+
+    header = nib.Nifti1Header() if max(shape) < 2**15 else nib.Nifti2Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_qform(affine, code=1, strip_shears=True)
+    header.set_sform(affine, code=1)
+    header.set_xyzt_units("mm", "sec")
+    return bytes(header.binaryblock)
+
+
+def _parse(block: bytes, path: Path) -> NiftiHeader:
+    notes: list[str] = []
+    try:
+        header = _nibabel_header(block, check=True)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    except Exception as error:
+        raise FormatError(f"{path}: broken NIfTI header: {error}") from error
+    try:
+        shape = tuple(int(n) for n in header.get_data_shape())
+        dtype = header.get_data_dtype().newbyteorder("=")
+        slope, intercept = header.get_slope_inter()
+        affine = np.asarray(header.get_best_affine(), np.float64)
+        code = str(header.get_value_label("datatype"))
+    except Exception as error:
+        raise FormatError(f"{path}: broken NIfTI header: {error}") from error
+    if len(shape) not in (3, 4):
+        raise FormatError(f"{path}: {len(shape)}D data of shape {shape}; radioloader stores 3D volumes and 4D series (X, Y, Z, T)")
+    if min(shape) < 1:
+        raise FormatError(f"{path}: the shape {shape} has an empty axis")
+    if dtype.fields is not None:
+        raise FormatError(f"{path}: {code} (colour) voxels are not supported; convert the file to one grey value per voxel")
+    if dtype.kind == "c":
+        raise FormatError(f"{path}: {code} (complex) voxels are not supported; split the file into magnitude and phase")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise FormatError(f"{path}: {code} voxels are not supported; convert the file to float64 or an integer type")
+    problem = affine_problem(affine)
+    if problem:
+        raise FormatError(f"{path}: {problem}; repair the header's sform or qform")
+    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+        notes.append("the header has no orientation (qform_code = sform_code = 0); nibabel's default was taken")
+    for field in _TEXT_FIELDS:
+        if field in header.keys():  # noqa: SIM118 - a nibabel header is not a mapping
+            header[field] = b""
+    return NiftiHeader(
+        shape=shape,
+        dtype=dtype,
+        slope=1.0 if slope is None else float(slope),
+        intercept=0.0 if intercept is None else float(intercept),
+        affine=affine,
+        block=bytes(header.binaryblock),
+        notes=tuple(notes),
+    )
+
+
+def _nibabel_header(block: bytes, *, check: bool = False) -> Any:
+    """The nibabel header of a binary block. With ``check``, fields that nibabel finds out of order are set right, as by ``nibabel.load``."""
+    import nibabel as nib
+
+    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
+    if 540 in sizes and len(block) >= 540:
+        kind, block = nib.Nifti2Header, block[:540]
+    elif 348 in sizes and len(block) >= 348:
+        kind, block = nib.Nifti1Header, block[:348]
+        if block[344:347] not in (b"n+1", b"ni1"):
+            raise FormatError(
+                "an Analyze 7.5 header, which does not say which side is left; convert the file to NIfTI with a tool that knows its origin"
+            )
+    else:
+        raise FormatError("not a NIfTI file (no NIfTI header at its beginning)")
+    # nibabel logs what it sets right; what matters of it is in our notes and errors
+    logger = logging.getLogger("nibabel.global")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return kind.from_fileobj(io.BytesIO(block), check=check)
+    finally:
+        logger.setLevel(level)
+
+
+class _Hashing(io.RawIOBase):
+    """A file that feeds what is read from it to a digest."""
+
+    def __init__(self, file: BinaryIO, digest: Any) -> None:
+        self._file, self._digest = file, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = cast(Any, self._file).readinto(buffer)
+        if self._digest is not None:
+            self._digest.update(memoryview(buffer)[:count])
+        return int(count)
+
+
+@contextmanager
+def _open(path: Path, digest: Any = None) -> Iterator[tuple[BinaryIO, bool]]:
+    """The decompressed stream of a file and whether it is compressed, which its first bytes say, not its name."""
+    with open(path, "rb", buffering=0) as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        raw = io.BufferedReader(_Hashing(cast(BinaryIO, file), digest), buffer_size=_CHUNK)
+        if path.stat().st_size == 0:
+            raise FormatError(f"{path}: the file is empty (0 bytes)")
+        if compressed:
+            with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
+                yield cast(BinaryIO, stream), True
+        else:
+            yield cast(BinaryIO, raw), False
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except EOFError as error:
+        raise FormatError(f"{path}: truncated: the compressed data end before their end marker; copy or download the file again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise FormatError(f"{path}: corrupt gzip data ({error}); copy or download the file again") from error
+    except FormatError:
+        raise
+    except OSError as error:
+        raise FormatError(f"{path}: could not be read: {error.strerror or error}") from error
+
+
+def _skip(stream: BinaryIO, count: int, path: Path) -> None:
+    left = count
+    while left:
+        part = stream.read(min(left, _CHUNK))
+        if not part:
+            raise FormatError(f"{path}: truncated, it ends {left} bytes before the voxels begin")
+        left -= len(part)
+
+
+def _fill(stream: BinaryIO, view: memoryview) -> int:
+    done = 0
+    while done < len(view):
+        count = cast(Any, stream).readinto(view[done : done + 16 * _CHUNK])
+        if not count:
+            break
+        done += count
+    return done

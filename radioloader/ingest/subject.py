@@ -1,0 +1,233 @@
+"""Ingest of one subject: what runs in a worker process.
+
+Reads each source once, writes its voxels under a new name and returns the rows that would make it visible. It touches no
+table: the process that called commits whole subjects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tiledb
+
+from radioloader.config import StorageConfig
+from radioloader.errors import FormatError, GridMismatchError, RadioloaderError, StoreWriteError
+from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
+from radioloader.formats.orientation import reorient
+from radioloader.geometry import axcodes, grid_distance, spacing
+from radioloader.ingest.statistics import MAX_CLASSES, foreground, statistics
+from radioloader.storage.catalog import obs_row
+from radioloader.storage.context import context_for
+from radioloader.storage.uri import join
+from radioloader.storage.writer import write_volume
+
+__all__ = ["Known", "SubjectResult", "SubjectTask", "Target", "ingest_subject", "recipe_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store has of a volume already."""
+
+    source_hash: str
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the volumes of a collection go.
+
+    Attributes:
+        uri: The collection's group.
+        kind: ``"image"`` or ``"label"``.
+    """
+
+    uri: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectTask:
+    """One subject to ingest.
+
+    Attributes:
+        subject: Its id.
+        files: Source file by collection.
+        targets: Every collection's :class:`Target`.
+        known: What the store has of this subject, by collection.
+        orientation: Axis codes to turn the voxels to; None keeps the file's.
+        tolerance_mm: How far a label's grid may be off its image's.
+        config: Tiles, filters, access.
+    """
+
+    subject: str
+    files: Mapping[str, str]
+    targets: Mapping[str, Target]
+    known: Mapping[str, Known]
+    orientation: str | None
+    tolerance_mm: float
+    config: StorageConfig
+
+
+@dataclass(slots=True)
+class SubjectResult:
+    """Outcome of one task.
+
+    Attributes:
+        subject: Its id.
+        rows: ``obs`` row by collection; collections that were unchanged are not in it.
+        foreground: Rows of the foreground index by collection.
+        failure: Why the subject failed, or None.
+        fatal: Whether the failure is the store's, so that going on makes no sense.
+        notes: What a user should know.
+        voxel_bytes: Bytes of voxels that were written.
+    """
+
+    subject: str
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    foreground: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    failure: str | None = None
+    fatal: bool = False
+    notes: list[str] = field(default_factory=list)
+    voxel_bytes: int = 0
+
+
+def recipe_of(orientation: str | None, config: StorageConfig) -> str:
+    """What decides the stored form of a volume besides its source, as JSON: a volume with another recipe is ingested anew."""
+    tile, compression = config.write.tile, config.write.compression
+    return json.dumps(
+        {
+            "orientation": orientation,
+            "tile": {"orientation": tile.orientation.value, "extent": tile.extent, "custom": tile.custom},
+            "compression": {
+                "codec": compression.codec,
+                "level": compression.level,
+                "shuffle": compression.shuffle,
+                "checksum": compression.checksum,
+            },
+        },
+        sort_keys=True,
+    )
+
+
+def ingest_subject(task: SubjectTask) -> SubjectResult:
+    """Ingest the volumes of one subject; a failure is part of the result, and leaves nothing behind."""
+    result = SubjectResult(task.subject)
+    written: list[str] = []
+    try:
+        headers = {name: read_header(path) for name, path in task.files.items()}
+        result.notes += _check_grids(task, headers)
+        for name in task.files:
+            _ingest_volume(task, name, result, written)
+    except RadioloaderError as error:
+        result.failure, result.fatal = str(error), isinstance(error, StoreWriteError)
+    except MemoryError:
+        result.failure = f"not enough memory for {', '.join(task.files.values())}; ingest with fewer workers"
+    except Exception as error:  # one subject must never stop the others
+        result.failure = f"{', '.join(task.files.values())}: unexpected {type(error).__name__}: {error}"
+    if result.failure is not None:
+        result.rows, result.foreground = {}, {}
+        for uri in written:
+            with contextlib.suppress(tiledb.TileDBError):
+                tiledb.VFS(ctx=context_for(uri, task.config)).remove_dir(uri)
+    return result
+
+
+def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written: list[str]) -> None:
+    path, target = task.files[name], task.targets[name]
+    recipe = recipe_of(task.orientation, task.config)
+    known = task.known.get(name)
+    if known is not None and known.recipe == recipe and known.source_hash == _file_hash(path):
+        return
+    header, voxels, source_hash = read_voxels(path)
+    content_hash = _content_hash(header, voxels)
+    source_codes = axcodes(header.affine)
+    codes = task.orientation or source_codes
+    turned, affine = reorient(voxels, header.affine, source_codes, codes)
+    numbers = statistics(voxels, header.slope, header.intercept)
+    if numbers["nonfinite"]:
+        result.notes.append(f"{path}: {int(numbers['nonfinite'])} voxels are NaN or infinite; kept as they are")
+    result.notes += [f"{path}: {note}" for note in header.notes]
+    if target.kind == "label":
+        rows = foreground(turned, bytes.fromhex(content_hash))
+        if not rows:
+            result.notes.append(
+                f"{path}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
+            )
+        obs_id = f"{task.subject}_{name}"
+        result.foreground[name] = [{"obs_id": obs_id, **row} for row in rows]
+    owner = f"subject {task.subject!r}, collection {name!r}"
+    uri = write_volume(target.uri, turned, codes=codes, config=task.config, owner=owner)
+    written.append(join(target.uri, uri))
+    result.voxel_bytes += voxels.nbytes
+    result.rows[name] = obs_row(
+        obs_id=f"{task.subject}_{name}",
+        obs_subject_id=task.subject,
+        uri=uri,
+        shape=turned.shape,
+        dtype=header.dtype.name,
+        slope=header.slope,
+        intercept=header.intercept,
+        affine=affine,
+        spacing=spacing(affine),
+        axcodes=codes,
+        source_axcodes=source_codes,
+        header=header.block,
+        source=path,
+        source_hash=source_hash,
+        content_hash=content_hash,
+        recipe=recipe,
+        statistics=numbers,
+    )
+
+
+def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[str]:
+    """Each label must lie on the grid of an image; images that differ from each other are worth a note."""
+    images = [name for name in headers if task.targets[name].kind == "image"]
+    for label in (name for name in headers if task.targets[name].kind == "label"):
+        problems = [_grid_problem(task, headers, label, image) for image in images]
+        if problems and all(problems):
+            raise GridMismatchError(problems[0])
+    return [p for other in images[1:] if (p := _grid_problem(task, headers, other, images[0])) is not None]
+
+
+def _grid_problem(task: SubjectTask, headers: Mapping[str, NiftiHeader], name: str, reference: str) -> str | None:
+    a, b = headers[name], headers[reference]
+    what = f"{task.files[name]} ({name}) is not on the grid of {task.files[reference]} ({reference})"
+    if a.shape[:3] != b.shape[:3]:
+        return f"{what}: its shape is {a.shape[:3]}, expected {b.shape[:3]}"
+    distance = grid_distance(a.affine, b.affine, a.shape)
+    if distance > task.tolerance_mm:
+        return (
+            f"{what}: the same voxel lies up to {distance:.4g} mm apart, allowed are {task.tolerance_mm:g} mm; resample it, repair its "
+            "affine, or raise the tolerance (grid_tolerance_mm, --grid-tolerance)"
+        )
+    return None
+
+
+def _file_hash(path: str) -> str:
+    digest = hashlib.sha256()
+    try:
+        for file in dict.fromkeys(source_files(path)):
+            with open(file, "rb") as stream:
+                while block := stream.read(2**20):
+                    digest.update(block)
+    except OSError as error:
+        raise FormatError(f"{Path(path)}: could not be read: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _content_hash(header: NiftiHeader, voxels: npt.NDArray[Any]) -> str:
+    """Hash of what the file says, however it is compressed: dtype, shape, scaling, affine and voxels in the file's order."""
+    digest = hashlib.sha256()
+    digest.update(f"{header.dtype.str} {voxels.shape} {header.slope!r} {header.intercept!r}".encode())
+    digest.update(np.ascontiguousarray(header.affine, "<f8").tobytes())
+    digest.update(np.ascontiguousarray(voxels.reshape(-1, order="F")).data)
+    return digest.hexdigest()

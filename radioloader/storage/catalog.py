@@ -1,0 +1,206 @@
+"""The catalog: collections and their volumes, as columns of arrays.
+
+Opening a store reads these tables and no voxel array. The columns stay columns: a row becomes a
+:class:`~radioloader.types.VolumeRef` when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader.errors import KeyNotFoundError
+from radioloader.storage.store import Store
+from radioloader.storage.table import Column, Commits, newest
+from radioloader.storage.uri import join
+from radioloader.types import VolumeRef
+
+__all__ = ["COLLECTION_TABLES", "FOREGROUND_COORDINATES", "CollectionInfo", "VolumeIndex", "obs_row", "read_collections", "read_foreground", "read_index"]
+
+_AFFINE = [f"affine_{row}{column}" for row in range(3) for column in range(4)]
+_SHAPE = ["nx", "ny", "nz", "nt"]
+_SPACING = ["spacing_x", "spacing_y", "spacing_z"]
+_STATISTICS = ["stat_min", "stat_max", "stat_mean", "stat_std"]
+
+_INDEX = ["obs_id", "obs_subject_id", "uri", *_SHAPE, "dtype", "slope", "intercept", *_AFFINE, "axcodes"]
+
+FOREGROUND_COORDINATES = 2048
+"""Coordinates that the foreground index keeps for each volume and class, at most."""
+
+COLLECTION_TABLES: dict[str, list[Column]] = {
+    "obs": [
+        Column("obs_id", "str"),
+        Column("obs_subject_id", "str"),
+        Column("uri", "str"),
+        *[Column(name, "int") for name in _SHAPE],
+        Column("dtype", "str"),
+        Column("slope", "float"),
+        Column("intercept", "float"),
+        *[Column(name, "float") for name in _AFFINE],
+        *[Column(name, "float") for name in _SPACING],
+        Column("axcodes", "str"),
+        Column("source_axcodes", "str"),
+        Column("header", "bytes"),
+        Column("source", "str"),
+        Column("source_hash", "str"),
+        Column("content_hash", "str"),
+        Column("recipe", "str"),
+        *[Column(name, "float") for name in _STATISTICS],
+        Column("nonfinite", "int"),
+        Column("nonzero", "int"),
+    ],
+    "foreground": [
+        Column("obs_id", "str"),
+        Column("class", "int"),
+        Column("voxels", "int"),
+        Column("coordinates", "bytes"),
+    ],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection's row.
+
+    Attributes:
+        id: Name on disk.
+        name: Name for users.
+        kind: ``"image"`` or ``"label"``.
+        recipe: What ingest was asked to do when the collection was made.
+    """
+
+    id: str
+    name: str
+    kind: str
+    recipe: Mapping[str, Any]
+
+
+def read_collections(store: Store, commits: Commits) -> dict[str, CollectionInfo]:
+    """The collections at a version, by name."""
+    rows = newest(store.table("collections").read(), commits, "collection_id")
+    infos = [
+        CollectionInfo(str(id_), str(name), str(kind), json.loads(recipe))
+        for id_, name, kind, recipe in zip(rows["collection_id"], rows["name"], rows["kind"], rows["recipe"], strict=True)
+    ]
+    return {info.name: info for info in sorted(infos, key=lambda info: info.name)}
+
+
+class VolumeIndex:
+    """The volumes of one collection at one version, sorted by (subject, obs_id). n is their number.
+
+    Attributes:
+        info: The collection.
+        uri: URI of the collection's group.
+        obs_ids: (n,) str objects.
+        subject_ids: (n,) str objects.
+        shapes: (n, 4) int64, (X, Y, Z, T); T is 0 for 3D volumes.
+        affines: (n, 4, 4) float64, voxel index to RAS mm.
+    """
+
+    def __init__(self, info: CollectionInfo, uri: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.info = info
+        self.uri = uri
+        order = np.lexsort((rows["obs_id"].astype(str), rows["obs_subject_id"].astype(str)))
+        self._rows = {name: rows[name][order] for name in [*_INDEX, "commit"]}
+        self.obs_ids = self._rows["obs_id"]
+        self.subject_ids = self._rows["obs_subject_id"]
+        self.shapes: npt.NDArray[np.int64] = np.stack([self._rows[name] for name in _SHAPE], axis=1)
+        self.affines: npt.NDArray[np.float64] = np.zeros((len(self), 4, 4))
+        self.affines[:, :3, :] = np.stack([self._rows[name] for name in _AFFINE], axis=1).reshape(-1, 3, 4)
+        self.affines[:, 3, 3] = 1.0
+
+    def __len__(self) -> int:
+        return len(self._rows["obs_id"])
+
+    @property
+    def commits(self) -> npt.NDArray[np.uint64]:
+        """(n,) uint64, the commit that wrote each volume."""
+        return self._rows["commit"]
+
+    @cached_property
+    def _by_subject(self) -> dict[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for place, subject in enumerate(self.subject_ids.tolist()):
+            places.setdefault(subject, []).append(place)
+        return places
+
+    @cached_property
+    def _by_obs_id(self) -> dict[str, int]:
+        return {obs_id: place for place, obs_id in enumerate(self.obs_ids.tolist())}
+
+    def of_subject(self, subject: str) -> list[int]:
+        """Places of a subject's volumes; empty when it has none."""
+        return self._by_subject.get(subject, [])
+
+    def place(self, obs_id: str) -> int:
+        """Place of a volume.
+
+        Raises:
+            KeyNotFoundError: No such volume.
+        """
+        try:
+            return self._by_obs_id[obs_id]
+        except KeyError:
+            raise KeyNotFoundError(f"collection {self.info.name!r} has no volume {obs_id!r}") from None
+
+    def axcodes(self, place: int) -> str:
+        """Axis codes of the volume as it is stored, such as ``"RAS"``."""
+        return str(self._rows["axcodes"][place])
+
+    def ref(self, place: int) -> VolumeRef:
+        """Locator of the volume at ``place``."""
+        rows = self._rows
+        shape = tuple(int(n) for n in self.shapes[place])
+        return VolumeRef(
+            uri=join(self.uri, rows["uri"][place]),
+            shape=shape if shape[3] else shape[:3],
+            dtype=str(rows["dtype"][place]),
+            slope=float(rows["slope"][place]),
+            intercept=float(rows["intercept"][place]),
+            obs_id=str(rows["obs_id"][place]),
+            obs_subject_id=str(rows["obs_subject_id"][place]),
+            collection=self.info.name,
+        )
+
+
+def read_index(store: Store, info: CollectionInfo, commits: Commits) -> VolumeIndex:
+    """The volumes of a collection at a version."""
+    rows = newest(store.table("c", info.id, "obs").read(_INDEX), commits, "obs_id")
+    return VolumeIndex(info, store.collection_uri(info.id), rows)
+
+
+def read_foreground(store: Store, index: VolumeIndex) -> dict[str, dict[int, tuple[int, npt.NDArray[np.int32]]]]:
+    """The foreground index of a label collection.
+
+    Returns:
+        By obs_id and class: the number of voxels, and coordinates (n, 3) of some of them, in voxels of the stored grid.
+    """
+    rows = store.table("c", index.info.id, "foreground").read()
+    # The rows that belong to a volume are those of the commit that wrote it: a volume that was replaced may have lost a class.
+    commit_of = dict(zip(index.obs_ids.tolist(), index.commits.tolist(), strict=True))
+    result: dict[str, dict[int, tuple[int, npt.NDArray[np.int32]]]] = {obs_id: {} for obs_id in commit_of}
+    for obs_id, commit, value, voxels, data in zip(
+        *[rows[name].tolist() for name in ("obs_id", "commit", "class", "voxels", "coordinates")], strict=True
+    ):
+        if commit_of.get(obs_id) == commit:
+            result[obs_id][value] = (voxels, np.frombuffer(data, "<i4").reshape(-1, 3))
+    return result
+
+
+def obs_row(
+    *, shape: Sequence[int], affine: npt.NDArray[np.float64], spacing: Sequence[float], statistics: Mapping[str, float], **columns: Any
+) -> dict[str, Any]:
+    """One row of an ``obs`` table; ``columns`` are the ones that are stored as they are."""
+    return {
+        **columns,
+        **dict(zip(_SHAPE, [*(int(n) for n in shape), 0][:4], strict=True)),
+        **dict(zip(_AFFINE, np.asarray(affine, np.float64)[:3].ravel().tolist(), strict=True)),
+        **dict(zip(_SPACING, spacing, strict=True)),
+        **statistics,
+    }

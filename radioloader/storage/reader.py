@@ -1,0 +1,263 @@
+"""Reading voxels.
+
+Concurrency: a reader may be used from any number of threads; it opens its own TileDB context and arrays in each process, so it
+may be pickled and may cross a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import tiledb
+
+from radioloader.config import StorageConfig, available_cores, get_config
+from radioloader.errors import ReadError, ShapeError
+from radioloader.storage._query import Handle, open_handle
+from radioloader.storage.context import context_for
+from radioloader.types import Box, VolumeRef
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ReadRequest", "VolumeReader"]
+
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadRequest:
+    """One region and the place for it.
+
+    Attributes:
+        ref: The volume.
+        box: Region of the volume; None for all of it.
+        out: Where it goes, shape (X, Y, Z), or (T, X, Y, Z) for a 4D volume; any real dtype.
+        pad_value: Value of voxels outside the volume.
+    """
+
+    ref: VolumeRef
+    box: Box | None
+    out: npt.NDArray[Any]
+    pad_value: float = 0.0
+
+
+class VolumeReader:
+    """Reads boxes of stored volumes into numpy or torch memory.
+
+    Arrays are opened when their first voxel is wanted, and the most recently used ones stay open.
+
+    Args:
+        config: Access, threads and how many arrays stay open; None takes the process's defaults.
+    """
+
+    def __init__(self, config: StorageConfig | None = None) -> None:
+        self.config = get_config() if config is None else config
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._handles: OrderedDict[str, Handle] = OrderedDict()
+        self._scratch = threading.local()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.config = state["config"]
+        self._reset()
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            # In a forked child the parent's handles, threads and lock are dead weight; ours start afresh.
+            self._reset()
+
+    def close(self) -> None:
+        """Close the open arrays and end the reading threads. The reader opens them again when it is used again."""
+        self._check_process()
+        with self._lock:
+            self._handles.clear()
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def __enter__(self) -> VolumeReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def open_arrays(self) -> int:
+        """How many arrays are open in this process."""
+        return len(self._handles) if self._pid == os.getpid() else 0
+
+    def read(
+        self,
+        ref: VolumeRef,
+        box: Box | None = None,
+        *,
+        out: npt.NDArray[Any] | torch.Tensor | None = None,
+        dtype: npt.DTypeLike = None,
+        pad_value: float = 0.0,
+    ) -> npt.NDArray[Any]:
+        """Read one region.
+
+        Values are the volume's: stored values times slope plus intercept, in float64, then cast.
+
+        Args:
+            ref: The volume.
+            box: Region, half-open, in voxels of the stored grid; may reach over the border. None reads all of it.
+            out: Memory to read into, C-contiguous for the last three axes; None allocates.
+            dtype: dtype of the result when ``out`` is None; None takes :attr:`VolumeRef.value_dtype`.
+            pad_value: Value of voxels outside the volume.
+
+        Returns:
+            The region (X, Y, Z), or (T, X, Y, Z) for a 4D volume; ``out`` as a numpy array when it was given.
+
+        Raises:
+            ShapeError: ``out`` has another shape than the region.
+            ReadError: The array is missing, damaged or out of reach; names subject, collection, URI and box.
+        """
+        shape = (ref.spatial_shape if box is None else box.shape)
+        if len(ref.shape) == 4:
+            shape = (ref.channels, *shape)  # type: ignore[assignment]
+        target = np.empty(shape, ref.value_dtype if dtype is None else np.dtype(dtype)) if out is None else _as_numpy(out)
+        if target.shape != shape:
+            raise ShapeError(
+                f"the buffer has shape {target.shape}, but box {box or 'None (the whole volume)'} of {ref.describe()} has {shape}"
+            )
+        self._check_process()
+        self._read(ReadRequest(ref, box, target, pad_value))
+        return target
+
+    def read_many(self, requests: Sequence[ReadRequest]) -> None:
+        """Read regions side by side, each into its own memory.
+
+        Args:
+            requests: What to read, and where to.
+
+        Raises:
+            ReadError, ShapeError: As :meth:`read`; the first failure, after all others have ended.
+        """
+        self._check_process()
+        threads = min(self._threads(), len(requests))
+        if threads <= 1:
+            for request in requests:
+                self._read(request)
+            return
+        futures = [self._executor().submit(self._read, request) for request in requests]
+        # Wait for all before raising: the buffers belong to the caller again when this returns.
+        failures = [failure for future in futures if (failure := future.exception()) is not None]
+        if failures:
+            raise failures[0]
+
+    def _threads(self) -> int:
+        if self.config.read.max_workers is not None:
+            return self.config.read.max_workers
+        return 1 if _in_loader_worker() else min(_MAX_THREADS, available_cores())
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads(), thread_name_prefix="radioloader-read")
+                weakref.finalize(self, _shutdown, self._pool, self._pid)
+            return self._pool
+
+    def _handle(self, ref: VolumeRef) -> Handle:
+        with self._lock:
+            handle = self._handles.get(ref.uri)
+            if handle is not None:
+                self._handles.move_to_end(ref.uri)
+                return handle
+        handle = open_handle(ref.uri, context_for(ref.uri, self.config))
+        with self._lock:
+            # Handles in use by other threads live on until their read ends.
+            self._handles[ref.uri] = handle
+            while len(self._handles) > self.config.read.max_open_arrays:
+                self._handles.popitem(last=False)
+        return handle
+
+    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Memory of this thread, reused from read to read: fresh pages for every patch cost as much as decoding it."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        memory: npt.NDArray[np.uint8] | None = getattr(self._scratch, "memory", None)
+        if size > _KEPT_SCRATCH:
+            return np.empty(shape, dtype)
+        if memory is None or memory.size < size:
+            memory = self._scratch.memory = np.empty(size, np.uint8)
+        return memory[:size].view(dtype).reshape(shape)
+
+    def _read(self, request: ReadRequest) -> None:
+        ref, out = request.ref, request.out
+        box = Box.whole(ref.shape) if request.box is None else request.box
+        inner = box.clip(ref.shape)
+        if inner is None:
+            out[...] = request.pad_value
+            return
+        try:
+            handle = self._handle(ref)
+            ranges = [(a, b - 1) for a, b in zip(inner.start, inner.stop, strict=True)]
+            if len(ref.shape) == 4:
+                for time in range(ref.channels):
+                    self._read_3d(handle, [*ranges, (time, time)], request, out[time], box, inner)
+            else:
+                self._read_3d(handle, ranges, request, out, box, inner)
+        except tiledb.TileDBError as error:
+            raise ReadError(f"could not read box {box} of {ref.describe()}: {error}") from error
+
+    def _read_3d(
+        self, handle: Handle, ranges: list[tuple[int, int]], request: ReadRequest, out: npt.NDArray[Any], box: Box, inner: Box
+    ) -> None:
+        ref = request.ref
+        stored = np.dtype(ref.dtype)
+        direct = inner == box and out.dtype == stored and not ref.scaled and out.flags.c_contiguous
+        target = out if direct else self._buffer(inner.shape, stored)
+        handle.read(ranges, target)
+        if direct:
+            return
+        place = out
+        if inner != box:
+            out[...] = request.pad_value
+            place = out[inner.slices(box.start)]
+        if ref.scaled:
+            # In float64 and in this order, as nibabel does it, so that values agree to the last bit.
+            values = np.multiply(target, ref.slope, dtype=np.float64) if ref.slope != 1.0 else target.astype(np.float64)
+            if ref.intercept != 0.0:
+                values += ref.intercept
+            place[...] = values
+        else:
+            np.copyto(place, target, casting="unsafe")
+
+
+_KEPT_SCRATCH = 64 * 2**20
+
+
+def _as_numpy(out: Any) -> npt.NDArray[Any]:
+    if isinstance(out, np.ndarray):
+        return out
+    if not hasattr(out, "numpy"):
+        raise ShapeError(f"out must be a numpy array or a CPU tensor, got {type(out).__name__}")
+    array: npt.NDArray[Any] = out.numpy()
+    return array
+
+
+def _in_loader_worker() -> bool:
+    module = sys.modules.get("torch.utils.data")  # a process that never imported torch is no worker of a DataLoader
+    return module is not None and module.get_worker_info() is not None
+
+
+def _shutdown(pool: ThreadPoolExecutor, pid: int) -> None:
+    if pid == os.getpid():
+        pool.shutdown(wait=False)

@@ -1,0 +1,178 @@
+"""Small frozen values that every layer passes around: boxes, locators of volumes, sample keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader.errors import ShapeError
+
+__all__ = ["Box", "PatchKey", "SampleKey", "SliceKey", "VolumeKey", "VolumeRef"]
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open box of voxels, ``start <= index < stop`` on the axes (x, y, z) of a stored volume.
+
+    It may reach over the border of the volume: such voxels are padded when it is read.
+
+    Attributes:
+        start: First voxel on each axis; may be negative.
+        stop: One past the last voxel on each axis.
+    """
+
+    start: Triple
+    stop: Triple
+
+    def __post_init__(self) -> None:
+        if len(self.start) != 3 or len(self.stop) != 3:
+            raise ShapeError(f"a box has 3 axes (x, y, z), got start={self.start} and stop={self.stop}")
+        # numpy integers would be stored as they are and make keys compare and pickle differently
+        object.__setattr__(self, "start", tuple(int(v) for v in self.start))
+        object.__setattr__(self, "stop", tuple(int(v) for v in self.stop))
+        if any(b <= a for a, b in zip(self.start, self.stop, strict=True)):
+            raise ShapeError(f"a box needs start < stop on every axis, got start={self.start} and stop={self.stop}")
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Box:
+        """The box that covers a volume of spatial ``shape`` (X, Y, Z)."""
+        return cls((0, 0, 0), (int(shape[0]), int(shape[1]), int(shape[2])))
+
+    @classmethod
+    def at(cls, start: Sequence[int], size: Sequence[int]) -> Box:
+        """The box of ``size`` (X, Y, Z) voxels whose first voxel is ``start``."""
+        x, y, z = (int(v) for v in start)
+        return cls((x, y, z), (x + int(size[0]), y + int(size[1]), z + int(size[2])))
+
+    @property
+    def shape(self) -> Triple:
+        """Number of voxels on each axis (X, Y, Z)."""
+        (a, b, c), (d, e, f) = self.start, self.stop
+        return (d - a, e - b, f - c)
+
+    def clip(self, shape: Sequence[int]) -> Box | None:
+        """The part inside a volume of spatial ``shape``, or None when there is none."""
+        start = tuple(max(a, 0) for a in self.start)
+        stop = tuple(min(b, int(n)) for b, n in zip(self.stop, shape, strict=False))
+        if any(b <= a for a, b in zip(start, stop, strict=True)):
+            return None
+        return Box(start, stop)  # type: ignore[arg-type]
+
+    def inside(self, shape: Sequence[int]) -> bool:
+        """Whether the box lies wholly in a volume of spatial ``shape``."""
+        return min(self.start) >= 0 and all(b <= n for b, n in zip(self.stop, shape, strict=False))
+
+    def slices(self, origin: Triple = (0, 0, 0)) -> tuple[slice, slice, slice]:
+        """Index that cuts this box out of an array whose first voxel is ``origin``."""
+        x, y, z = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True))
+        return (x, y, z)
+
+    def affine(self, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The affine (4, 4) of this box: voxel index in the box to RAS mm, given the affine of the volume."""
+        result = np.array(affine, dtype=np.float64)
+        result[:3, 3] += result[:3, :3] @ np.asarray(self.start, dtype=np.float64)
+        return result
+
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True)) + "]"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRef:
+    """Everything needed to read one stored volume, without opening it. Small, hashable and picklable.
+
+    Attributes:
+        uri: Where the voxel array lies.
+        shape: (X, Y, Z) or (X, Y, Z, T) in voxels.
+        dtype: Name of the stored dtype, such as ``"int16"``.
+        slope: Multiplied to the stored values (NIfTI ``scl_slope``).
+        intercept: Added after ``slope`` (NIfTI ``scl_inter``).
+        obs_id: Id of the volume in its collection.
+        obs_subject_id: Id of the subject.
+        collection: Name of the collection.
+    """
+
+    uri: str
+    shape: tuple[int, ...]
+    dtype: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    obs_id: str = ""
+    obs_subject_id: str = ""
+    collection: str = ""
+
+    @property
+    def spatial_shape(self) -> Triple:
+        """(X, Y, Z) in voxels."""
+        return (self.shape[0], self.shape[1], self.shape[2])
+
+    @property
+    def channels(self) -> int:
+        """Number of time points (T); 1 for a 3D volume."""
+        return self.shape[3] if len(self.shape) == 4 else 1
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the stored values have to be multiplied or shifted."""
+        return not (self.slope == 1.0 and self.intercept == 0.0)
+
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """dtype of the volume's values as nibabel gives them: the stored one, or float64 when they are scaled."""
+        return np.dtype(np.float64) if self.scaled else np.dtype(self.dtype)
+
+    def describe(self) -> str:
+        """The volume in words, for error messages."""
+        return f"subject {self.obs_subject_id!r}, collection {self.collection!r}, volume {self.obs_id!r} ({self.uri})"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeKey:
+    """One visit of a whole volume.
+
+    Attributes:
+        volume: Position of the volume in its dataset.
+        draw: Which visit of this volume in this epoch; samplers number repeated visits.
+        epoch: 0 for evaluation.
+    """
+
+    volume: int
+    draw: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PatchKey:
+    """One patch of a volume; ``draw`` numbers the volume's patches within the epoch. See :class:`VolumeKey`."""
+
+    volume: int
+    draw: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SliceKey:
+    """One slice of a volume.
+
+    Attributes:
+        volume: Position of the volume in its dataset.
+        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``.
+        index: Number of the slice along the array axis that is closest to the plane's normal.
+        draw: Which visit of this slice in this epoch.
+        epoch: 0 for evaluation.
+    """
+
+    volume: int
+    plane: str
+    index: int
+    draw: int = 0
+    epoch: int = 0
+
+
+SampleKey = VolumeKey | PatchKey | SliceKey
