@@ -68,7 +68,9 @@ class TileConfig:
         if self.custom is not None:
             custom = tuple(int(v) for v in self.custom)
             if len(custom) != 3 or min(custom) < 1:
-                raise ConfigError(f"TileConfig.custom={self.custom} must be three extents (x, y, z) of at least 1 voxel")
+                raise ConfigError(
+                    f"TileConfig.custom={self.custom} must be three extents (x, y, z) of at least 1 voxel"
+                )
             object.__setattr__(self, "custom", custom)
             object.__setattr__(self, "orientation", SliceOrientation.CUSTOM)
         elif self.orientation is SliceOrientation.CUSTOM:
@@ -182,7 +184,9 @@ class S3Config:
         if self.max_parallel_ops < 1:
             raise ConfigError(f"S3Config.max_parallel_ops={self.max_parallel_ops} must be at least 1")
         if self.multipart_part_size_mb < 5:
-            raise ConfigError(f"S3Config.multipart_part_size_mb={self.multipart_part_size_mb}: S3 takes no parts under 5 MiB")
+            raise ConfigError(
+                f"S3Config.multipart_part_size_mb={self.multipart_part_size_mb}: S3 takes no parts under 5 MiB"
+            )
 
     def tiledb(self) -> dict[str, str]:
         """The settings under TileDB's names."""

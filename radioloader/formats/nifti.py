@@ -83,7 +83,10 @@ def source_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
         files = (_sibling(path, base, "hdr"), _sibling(path, base, "img"))
     for file in files:
         if not file.exists():
-            raise FormatError(f"{path}: the file {file.name} does not exist" + (" (a .hdr/.img pair needs both)" if file != path else ""))
+            raise FormatError(
+                f"{path}: the file {file.name} does not exist"
+                + (" (a .hdr/.img pair needs both)" if file != path else "")
+            )
     return files
 
 
@@ -126,13 +129,17 @@ def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[
         size = voxel_file.stat().st_size
         # Before allocating: a broken header may promise terabytes.
         if expected > size * (_DEFLATE_LIMIT if compressed else 1):
-            raise FormatError(f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises")
+            raise FormatError(
+                f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises"
+            )
         offset = int(nibabel_header.get_data_offset())
         _skip(stream, offset, voxel_file)
         voxels = np.empty(expected, np.uint8)
-        got = _fill(stream, memoryview(voxels))
+        got = _fill(stream, voxels.data)
         if got < expected:
-            raise FormatError(f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}")
+            raise FormatError(
+                f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}"
+            )
         while stream.read(_CHUNK):  # to the end: the gzip checksum, and the hash of the whole file
             pass
     array = voxels.view(file_dtype).reshape(header.shape, order="F")
@@ -216,11 +223,15 @@ def _parse(block: bytes, path: Path) -> NiftiHeader:
     except Exception as error:
         raise FormatError(f"{path}: broken NIfTI header: {error}") from error
     if len(shape) not in (3, 4):
-        raise FormatError(f"{path}: {len(shape)}D data of shape {shape}; radioloader stores 3D volumes and 4D series (X, Y, Z, T)")
+        raise FormatError(
+            f"{path}: {len(shape)}D data of shape {shape}; radioloader stores 3D volumes and 4D series (X, Y, Z, T)"
+        )
     if min(shape) < 1:
         raise FormatError(f"{path}: the shape {shape} has an empty axis")
     if dtype.fields is not None:
-        raise FormatError(f"{path}: {code} (colour) voxels are not supported; convert the file to one grey value per voxel")
+        raise FormatError(
+            f"{path}: {code} (colour) voxels are not supported; convert the file to one grey value per voxel"
+        )
     if dtype.kind == "c":
         raise FormatError(f"{path}: {code} (complex) voxels are not supported; split the file into magnitude and phase")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
@@ -306,7 +317,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        raise FormatError(f"{path}: truncated: the compressed data end before their end marker; copy or download the file again") from error
+        raise FormatError(
+            f"{path}: truncated: the compressed data end before their end marker; copy or download the file again"
+        ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise FormatError(f"{path}: corrupt gzip data ({error}); copy or download the file again") from error
     except FormatError:

@@ -16,7 +16,20 @@ __all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 
-_LABEL_WORDS = {"label", "labels", "seg", "segmentation", "segs", "mask", "masks", "gt", "truth", "annotation", "annotations", "roi"}
+_LABEL_WORDS = {
+    "label",
+    "labels",
+    "seg",
+    "segmentation",
+    "segs",
+    "mask",
+    "masks",
+    "gt",
+    "truth",
+    "annotation",
+    "annotations",
+    "roi",
+}
 
 
 @dataclass(slots=True)
@@ -114,7 +127,9 @@ def _nifti(paths: object) -> list[str]:
         lower = base.lower()
         if base.startswith(".") or not lower.endswith(SUFFIXES) or not os.path.isfile(path):
             continue
-        if lower.endswith((".img", ".img.gz")) and any(os.path.exists(re.sub(r"\.img(\.gz)?$", h, path, flags=re.I)) for h in (".hdr", ".hdr.gz")):
+        if lower.endswith((".img", ".img.gz")) and any(
+            os.path.exists(re.sub(r"\.img(\.gz)?$", h, path, flags=re.I)) for h in (".hdr", ".hdr.gz")
+        ):
             continue  # its header stands for the pair
         result.append(path)
     return result
@@ -173,7 +188,11 @@ def _name_subjects(
     for text, rule in rules.items():
         grouped: dict[str, dict[str, list[str]]] = {}
         ids = {name: rule(name, paths) for name, paths in unnamed.items()}
-        if regex is None and rule is not _by_stem and ids == {name: _by_stem(name, paths) for name, paths in unnamed.items()}:
+        if (
+            regex is None
+            and rule is not _by_stem
+            and ids == {name: _by_stem(name, paths) for name, paths in unnamed.items()}
+        ):
             continue  # the rule changes nothing; plain file names have their own turn
         for name, paths in unnamed.items():
             groups: dict[str, list[str]] = {}

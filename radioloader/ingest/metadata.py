@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from radioloader.errors import CatalogError
+from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.table import Column
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PREFIX", "SUBJECT_COLUMNS", "Metadata", "load_metadata"]
-
-PREFIX = "user."
-"""Put before users' column names on disk, so that they never meet the system's."""
+__all__ = ["SUBJECT_COLUMNS", "Metadata", "load_metadata"]
 
 SUBJECT_COLUMNS = ("obs_subject_id", "participant_id", "subject_id", "subject")
 
@@ -57,7 +55,9 @@ def load_metadata(
     frame, name = _read(source)
     key = next((column for column in SUBJECT_COLUMNS if column in frame.columns), None)
     if key is None:
-        raise CatalogError(f"{name}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got {list(frame.columns)}")
+        raise CatalogError(
+            f"{name}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got {list(frame.columns)}"
+        )
     ids = [str(value) for value in frame[key]]
     twice = sorted({subject for subject in ids if ids.count(subject) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
@@ -72,7 +72,7 @@ def load_metadata(
             continue
         if frame.columns.tolist().count(column) > 1:
             raise CatalogError(f"{name}: the column {column!r} occurs more than once; rename one")
-        on_disk = f"{PREFIX}{column}"
+        on_disk = f"{USER_PREFIX}{column}"
         series = frame[column]
         old = existing.get(on_disk)
         kind = _kind(series) if old is None else old.kind
@@ -82,10 +82,14 @@ def load_metadata(
     notes = []
     without = sorted(wanted - set(ids))
     if without:
-        notes.append(f"{name}: no row for {len(without)} of {len(wanted)} subjects, such as {without[:3]}; their columns are missing")
+        notes.append(
+            f"{name}: no row for {len(without)} of {len(wanted)} subjects, such as {without[:3]}; their columns are missing"
+        )
     unused = sorted(set(ids) - wanted)
     if unused:
-        notes.append(f"{name}: {len(unused)} rows have no subject among the images, such as {unused[:3]}; they were left out")
+        notes.append(
+            f"{name}: {len(unused)} rows have no subject among the images, such as {unused[:3]}; they were left out"
+        )
     return metadata, notes
 
 
@@ -102,7 +106,9 @@ def _read(source: Any) -> tuple[pd.DataFrame, str]:
         raise CatalogError(f"{path}: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file")
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        frame = pd.read_csv(path, sep=separator, dtype=dict.fromkeys(SUBJECT_COLUMNS, str), encoding="utf-8-sig", keep_default_na=True)
+        frame = pd.read_csv(
+            path, sep=separator, dtype=dict.fromkeys(SUBJECT_COLUMNS, str), encoding="utf-8-sig", keep_default_na=True
+        )
     except (ValueError, OSError) as error:
         raise CatalogError(f"{path}: could not be read as a table: {error}") from error
     return frame, str(path)
@@ -131,7 +137,14 @@ def _kind(series: pd.Series[Any]) -> str:
 def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
     import pandas as pd
 
-    convert = {"bool": _bool, "int": _int, "float": float, "str": str, "datetime": _datetime}[kind]
+    converters: dict[str, Callable[[Any], Any]] = {
+        "bool": _bool,
+        "int": _int,
+        "float": float,
+        "str": str,
+        "datetime": _datetime,
+    }
+    convert = converters[kind]
     for value in series:
         if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
             yield None
@@ -139,7 +152,9 @@ def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
         try:
             yield convert(value)
         except (TypeError, ValueError) as error:
-            raise CatalogError(f"{what}: {value!r} is not a value of kind {kind}, which this column has; {error}") from error
+            raise CatalogError(
+                f"{what}: {value!r} is not a value of kind {kind}, which this column has; {error}"
+            ) from error
 
 
 def _bool(value: Any) -> bool:

@@ -13,11 +13,12 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError, IngestError, StoreWriteError
 from radioloader.formats.orientation import check_orientation
 from radioloader.ingest.discover import Cohort, Source, discover, is_label_name
-from radioloader.ingest.metadata import PREFIX, Metadata, load_metadata
+from radioloader.ingest.metadata import Metadata, load_metadata
 from radioloader.ingest.pool import run
 from radioloader.ingest.report import IngestItem, IngestReport
 from radioloader.ingest.subject import Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
 from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections
+from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
 
@@ -102,7 +103,14 @@ def ingest(
         job = _Job(store, transaction, cohort, kinds, orientation, grid_tolerance_mm, config)
         job.load_metadata(obs_meta, report)
         try:
-            job.run(report, show, strict=strict, workers=_workers(workers, config, cohort), executor=executor, interval=commit_interval_s)
+            job.run(
+                report,
+                show,
+                strict=strict,
+                workers=_workers(workers, config, cohort),
+                executor=executor,
+                interval=commit_interval_s,
+            )
         finally:
             report.items.sort(key=lambda item: item.subject)
             report.seconds = time.monotonic() - started
@@ -121,7 +129,9 @@ def _kinds(images: Mapping[str, Source], labels: Sequence[str] | None) -> dict[s
     unknown = sorted(set(labels or ()) - set(images))
     if unknown:
         raise ConfigError(f"labels names {unknown}, which are not among the collections {sorted(images)}")
-    return {name: "label" if (is_label_name(name) if labels is None else name in labels) else "image" for name in images}
+    return {
+        name: "label" if (is_label_name(name) if labels is None else name in labels) else "image" for name in images
+    }
 
 
 class _Progress:
@@ -185,7 +195,9 @@ class _Job:
                 raise ConfigError(
                     f"collection {name!r} of {self._store.uri} holds {info.kind}s, but now it is to hold {kind}s; use another name, or set labels"
                 )
-            collections[name] = (info, False) if info is not None else (CollectionInfo(token_hex(8), name, kind, {}), True)
+            collections[name] = (
+                (info, False) if info is not None else (CollectionInfo(token_hex(8), name, kind, {}), True)
+            )
         for info, new in collections.values():
             if new:
                 self._store.create_collection(info.id, COLLECTION_TABLES)
@@ -197,16 +209,19 @@ class _Job:
             if not new:
                 columns = ["obs_id", "obs_subject_id", "source_hash", "recipe"]
                 rows = newest(self._store.table("c", info.id, "obs").read(columns), self._transaction.commits, "obs_id")
-                for subject, source_hash, recipe in zip(rows["obs_subject_id"], rows["source_hash"], rows["recipe"], strict=True):
+                for subject, source_hash, recipe in zip(
+                    rows["obs_subject_id"], rows["source_hash"], rows["recipe"], strict=True
+                ):
                     known.setdefault(subject, {})[name] = Known(source_hash, recipe)
         return known
 
     def load_metadata(self, source: Any, report: IngestReport) -> None:
         table = self._store.table("obs_meta")
         rows = newest(table.read(), self._transaction.commits, "obs_subject_id")
-        columns = {name: column for name, column in table.columns().items() if name.startswith(PREFIX)}
+        columns = {name: column for name, column in table.columns().items() if name.startswith(USER_PREFIX)}
         self._existing_metadata = {
-            subject: {name: _scalar(rows[name][place]) for name in columns} for place, subject in enumerate(rows["obs_subject_id"].tolist())
+            subject: {name: _scalar(rows[name][place]) for name in columns}
+            for place, subject in enumerate(rows["obs_subject_id"].tolist())
         }
         if source is not None:
             self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
@@ -215,14 +230,24 @@ class _Job:
             table.add_columns(self._metadata.columns)
 
     def _tasks(self) -> Iterable[SubjectTask]:
-        targets = {name: Target(self._store.collection_uri(info.id), info.kind) for name, (info, _) in self._collections.items()}
+        targets = {
+            name: Target(self._store.collection_uri(info.id), info.kind)
+            for name, (info, _) in self._collections.items()
+        }
         for subject, files in self._cohort.files.items():
             if subject not in self._cohort.failures:
                 known = self._known.get(subject, {})
                 yield SubjectTask(subject, files, targets, known, self._orientation, self._tolerance_mm, self._config)
 
     def run(
-        self, report: IngestReport, show: _Progress, *, strict: bool, workers: int, executor: Executor | None, interval: float
+        self,
+        report: IngestReport,
+        show: _Progress,
+        *,
+        strict: bool,
+        workers: int,
+        executor: Executor | None,
+        interval: float,
     ) -> None:
         for subject, reason in self._cohort.failures.items():
             self._note(report, show, IngestItem(subject, "failed", reason, self._cohort.files[subject]), strict)
@@ -233,7 +258,9 @@ class _Job:
                 if result.failure is None:
                     self._finished.append(result)
                 elif result.fatal:
-                    raise StoreWriteError(f"{result.failure}; what was finished before is kept: make room, and run the same command again")
+                    raise StoreWriteError(
+                        f"{result.failure}; what was finished before is kept: make room, and run the same command again"
+                    )
                 item = self._item(result)
                 self._note(report, show, item, strict)
                 if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
@@ -252,7 +279,12 @@ class _Job:
     def _item(self, result: SubjectResult) -> IngestItem:
         status = "failed" if result.failure is not None else "ingested" if result.rows else "skipped"
         return IngestItem(
-            result.subject, status, result.failure or "", self._cohort.files[result.subject], tuple(result.notes), result.voxel_bytes
+            result.subject,
+            status,
+            result.failure or "",
+            self._cohort.files[result.subject],
+            tuple(result.notes),
+            result.voxel_bytes,
         )
 
     def _note(self, report: IngestReport, show: _Progress, item: IngestItem, strict: bool) -> None:
@@ -294,7 +326,9 @@ class _Job:
                 self._existing_metadata[subject] = new
         if rows:
             names = list(dict.fromkeys(name for row in rows for name in row))
-            self._transaction.append(self._store.table("obs_meta"), {name: [row.get(name) for row in rows] for name in names})
+            self._transaction.append(
+                self._store.table("obs_meta"), {name: [row.get(name) for row in rows] for name in names}
+            )
         return len(rows)
 
 

@@ -84,7 +84,9 @@ def _start(workers: int) -> Executor:
     from loky import ProcessPoolExecutor
     from loky.backend import get_context
 
-    executor: Executor = ProcessPoolExecutor(workers, context=get_context("loky"), initializer=_begin_worker, initargs=(os.getpid(),))
+    executor: Executor = ProcessPoolExecutor(
+        workers, context=get_context("loky"), initializer=_begin_worker, initargs=(os.getpid(),)
+    )
     return executor
 
 

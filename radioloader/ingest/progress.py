@@ -22,7 +22,14 @@ class ProgressBar:
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._console = Console(file=sys.stderr)
         self._total, self._done, self._failed, self._bytes = total, 0, 0, 0
@@ -59,7 +66,9 @@ class ProgressBar:
         self._bytes += item.voxel_bytes
         if item.status == "failed":
             self._failed += 1
-            self._console.print(f"failed {item.subject!r}: {item.reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                f"failed {item.subject!r}: {item.reason}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, rate=self._rate())
         elif time.monotonic() - self._last >= _LINE_EVERY_S:

@@ -97,7 +97,8 @@ def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
                 found[value].append(coordinates)
             seen[value] += count
     return [
-        {"class": value, "voxels": counts[value], "coordinates": np.concatenate(found[value]).tobytes()} for value in sorted(counts)
+        {"class": value, "voxels": counts[value], "coordinates": np.concatenate(found[value]).tobytes()}
+        for value in sorted(counts)
     ]
 
 

@@ -21,7 +21,16 @@ from radioloader.storage.table import Column, Commits, newest
 from radioloader.storage.uri import join
 from radioloader.types import VolumeRef
 
-__all__ = ["COLLECTION_TABLES", "FOREGROUND_COORDINATES", "CollectionInfo", "VolumeIndex", "obs_row", "read_collections", "read_foreground", "read_index"]
+__all__ = [
+    "COLLECTION_TABLES",
+    "FOREGROUND_COORDINATES",
+    "CollectionInfo",
+    "VolumeIndex",
+    "obs_row",
+    "read_collections",
+    "read_foreground",
+    "read_index",
+]
 
 _AFFINE = [f"affine_{row}{column}" for row in range(3) for column in range(4)]
 _SHAPE = ["nx", "ny", "nz", "nt"]
@@ -86,7 +95,9 @@ def read_collections(store: Store, commits: Commits) -> dict[str, CollectionInfo
     rows = newest(store.table("collections").read(), commits, "collection_id")
     infos = [
         CollectionInfo(str(id_), str(name), str(kind), json.loads(recipe))
-        for id_, name, kind, recipe in zip(rows["collection_id"], rows["name"], rows["kind"], rows["recipe"], strict=True)
+        for id_, name, kind, recipe in zip(
+            rows["collection_id"], rows["name"], rows["kind"], rows["recipe"], strict=True
+        )
     ]
     return {info.name: info for info in sorted(infos, key=lambda info: info.name)}
 
@@ -153,6 +164,14 @@ class VolumeIndex:
         """Axis codes of the volume as it is stored, such as ``"RAS"``."""
         return str(self._rows["axcodes"][place])
 
+    def value_dtypes(self, places: npt.NDArray[np.int64]) -> dict[str, int]:
+        """The distinct dtypes of the values of some volumes (float64 where they are scaled), each with the first place that has it."""
+        rows = self._rows
+        scaled = (rows["slope"][places] != 1.0) | (rows["intercept"][places] != 0.0)
+        names = np.where(scaled, "float64", rows["dtype"][places].astype(str))
+        found, first = np.unique(names, return_index=True)
+        return {str(name): int(places[i]) for name, i in zip(found, first, strict=True)}
+
     def ref(self, place: int) -> VolumeRef:
         """Locator of the volume at ``place``."""
         rows = self._rows
@@ -194,7 +213,12 @@ def read_foreground(store: Store, index: VolumeIndex) -> dict[str, dict[int, tup
 
 
 def obs_row(
-    *, shape: Sequence[int], affine: npt.NDArray[np.float64], spacing: Sequence[float], statistics: Mapping[str, float], **columns: Any
+    *,
+    shape: Sequence[int],
+    affine: npt.NDArray[np.float64],
+    spacing: Sequence[float],
+    statistics: Mapping[str, float],
+    **columns: Any,
 ) -> dict[str, Any]:
     """One row of an ``obs`` table; ``columns`` are the ones that are stored as they are."""
     return {

@@ -39,9 +39,18 @@ def get_context(config: StorageConfig | None = None, *, remote: bool = False) ->
         with _locks.setdefault(pid, threading.Lock()):
             context = _contexts.get(key)
             if context is None:
-                context = tiledb.Ctx(config.tiledb(remote=remote))
+                context = _make(config, remote=remote)
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
                 _contexts[key] = context
+    return context
+
+
+def _make(config: StorageConfig, *, remote: bool) -> tiledb.Ctx:
+    fork = os.fork
+    context = tiledb.Ctx(config.tiledb(remote=remote))
+    # For Python before 3.12, tiledb-py replaces os.fork of the whole process by one that warns of deadlocks. With the rules
+    # above forking is safe, so that every fork of a DataLoader worker would print a false alarm.
+    os.fork = fork
     return context
 
 

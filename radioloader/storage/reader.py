@@ -109,7 +109,7 @@ class VolumeReader:
         box: Box | None = None,
         *,
         out: npt.NDArray[Any] | torch.Tensor | None = None,
-        dtype: npt.DTypeLike = None,
+        dtype: npt.DTypeLike | None = None,
         pad_value: float = 0.0,
     ) -> npt.NDArray[Any]:
         """Read one region.
@@ -130,10 +130,12 @@ class VolumeReader:
             ShapeError: ``out`` has another shape than the region.
             ReadError: The array is missing, damaged or out of reach; names subject, collection, URI and box.
         """
-        shape = (ref.spatial_shape if box is None else box.shape)
+        shape = ref.spatial_shape if box is None else box.shape
         if len(ref.shape) == 4:
             shape = (ref.channels, *shape)  # type: ignore[assignment]
-        target = np.empty(shape, ref.value_dtype if dtype is None else np.dtype(dtype)) if out is None else _as_numpy(out)
+        target = (
+            np.empty(shape, ref.value_dtype if dtype is None else np.dtype(dtype)) if out is None else _as_numpy(out)
+        )
         if target.shape != shape:
             raise ShapeError(
                 f"the buffer has shape {target.shape}, but box {box or 'None (the whole volume)'} of {ref.describe()} has {shape}"
@@ -218,7 +220,13 @@ class VolumeReader:
             raise ReadError(f"could not read box {box} of {ref.describe()}: {error}") from error
 
     def _read_3d(
-        self, handle: Handle, ranges: list[tuple[int, int]], request: ReadRequest, out: npt.NDArray[Any], box: Box, inner: Box
+        self,
+        handle: Handle,
+        ranges: list[tuple[int, int]],
+        request: ReadRequest,
+        out: npt.NDArray[Any],
+        box: Box,
+        inner: Box,
     ) -> None:
         ref = request.ref
         stored = np.dtype(ref.dtype)

@@ -48,7 +48,12 @@ _TABLES: dict[str, list[Column]] = {
         Column("message", "str"),
         Column("changes", "str"),
     ],
-    "collections": [Column("collection_id", "str"), Column("name", "str"), Column("kind", "str"), Column("recipe", "str")],
+    "collections": [
+        Column("collection_id", "str"),
+        Column("name", "str"),
+        Column("kind", "str"),
+        Column("recipe", "str"),
+    ],
     "obs_meta": [Column("obs_subject_id", "str")],
 }
 
@@ -117,8 +122,12 @@ class Store:
         if not metadata and is_remote(self.uri) and kind == "group" and not self._has_commits(ctx):
             return False  # its creation was interrupted before anything was committed
         if metadata.get("format") != FORMAT:
-            what = {None: "a folder with other content", "array": "a TileDB array", "group": "another TileDB group"}[kind]
-            raise NotAStoreError(f"{self.uri} is {what}, not a radioloader store; give another path, or an empty folder")
+            what = {None: "a folder with other content", "array": "a TileDB array", "group": "another TileDB group"}[
+                kind
+            ]
+            raise NotAStoreError(
+                f"{self.uri} is {what}, not a radioloader store; give another path, or an empty folder"
+            )
         version = int(metadata["format_version"])
         if version > FORMAT_VERSION:
             raise StoreVersionError(
@@ -275,7 +284,7 @@ class Transaction:
         """
         version = self.commits.version + 1
         log = self._store.table("commits")
-        row = {
+        row: dict[str, Sequence[Any]] = {
             "version": [version],
             "time": [time.time_ns() // 1_000_000],
             "message": [message],
@@ -308,7 +317,9 @@ def _lock(store: Path) -> Iterator[None]:
                 f"another process ({file.read().strip() or 'unknown'}) is writing to {store}; wait until it has finished"
             ) from error
         except OSError as error:
-            raise StoreWriteError(f"could not lock {path}: {error.strerror}; does the file system support flock?") from error
+            raise StoreWriteError(
+                f"could not lock {path}: {error.strerror}; does the file system support flock?"
+            ) from error
         try:
             file.truncate(0)
             file.write(f"pid {os.getpid()}\n")

@@ -214,9 +214,7 @@ class Table:
             raise StoreWriteError(f"could not consolidate the table {self.uri}: {error}") from error
 
 
-def newest(
-    rows: Mapping[str, npt.NDArray[Any]], commits: Commits, *keys: str
-) -> dict[str, npt.NDArray[Any]]:
+def newest(rows: Mapping[str, npt.NDArray[Any]], commits: Commits, *keys: str) -> dict[str, npt.NDArray[Any]]:
     """The newest committed row for each id, without tombstones, sorted by id.
 
     Args:
@@ -229,7 +227,9 @@ def newest(
     # Rows of one commit are ordered by their counter.
     kept = kept[np.lexsort((rows["row"][kept], version[kept]))]
     latest = {}
-    for position, key in zip(kept.tolist(), zip(*[rows[name][kept].tolist() for name in keys], strict=True), strict=True):
+    for position, key in zip(
+        kept.tolist(), zip(*[rows[name][kept].tolist() for name in keys], strict=True), strict=True
+    ):
         latest[key] = position
     deleted = rows["deleted"]
     chosen = np.array([latest[key] for key in sorted(latest) if not deleted[latest[key]]], dtype=np.int64)
@@ -247,12 +247,18 @@ def _columns_of(schema: tiledb.ArraySchema) -> dict[str, Column]:
 
 def _kind(attribute: tiledb.Attr) -> str:
     letter = np.dtype(attribute.dtype).kind
-    return {"U": "str", "O": "str", "S": "bytes", "i": "int", "u": "uint", "f": "float", "b": "bool", "M": "datetime"}[letter]
+    return {"U": "str", "O": "str", "S": "bytes", "i": "int", "u": "uint", "f": "float", "b": "bool", "M": "datetime"}[
+        letter
+    ]
 
 
 def _encode(column: Column, values: Sequence[Any] | None, count: int) -> npt.NDArray[Any]:
     if column.kind == "float":
-        return np.full(count, np.nan) if values is None else np.array([np.nan if v is None else v for v in values], np.float64)
+        return (
+            np.full(count, np.nan)
+            if values is None
+            else np.array([np.nan if v is None else v for v in values], np.float64)
+        )
     if column.kind == "datetime":
         missing = np.datetime64("NaT", "ns")
         return np.array([missing if v is None else v for v in values or [None] * count], "datetime64[ns]")

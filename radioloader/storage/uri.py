@@ -33,7 +33,9 @@ def normalise(uri: str | os.PathLike[str]) -> str:
     if separator and scheme == "file":
         text = unquote(urlparse(text).path)
     elif separator:
-        raise ConfigError(f"the URI {text!r} has the unknown scheme {scheme!r}; use a path, file://, s3://, azure:// or gcs://")
+        raise ConfigError(
+            f"the URI {text!r} has the unknown scheme {scheme!r}; use a path, file://, s3://, azure:// or gcs://"
+        )
     return str(Path(text).expanduser().absolute())
 
 

@@ -15,7 +15,6 @@ import tiledb
 
 from radioloader.config import StorageConfig
 from radioloader.errors import StoreWriteError
-from radioloader.storage._query import VOXELS
 from radioloader.storage.context import context_for
 from radioloader.storage.schema import voxel_schema
 from radioloader.storage.uri import join

@@ -1,0 +1,147 @@
+"""``radioloader ingest``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, cast
+
+import typer
+
+from radioloader.errors import ConfigError
+
+__all__ = ["ingest"]
+
+
+def ingest(
+    uri: Annotated[str, typer.Argument(help="Store to create or continue: a path, or s3://bucket/prefix.")],
+    image: Annotated[
+        list[str],
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="NAME=SOURCE",
+            help="Image collection: a folder, a file, or a quoted glob. Repeat for more.",
+        ),
+    ] = [],
+    label: Annotated[
+        list[str],
+        typer.Option(
+            "--label", "-l", metavar="NAME=SOURCE", help="Label collection, matched to the images by file name."
+        ),
+    ] = [],
+    obs_meta: Annotated[
+        str | None, typer.Option(help="CSV or TSV with one row a subject (column participant_id, subject_id, ...).")
+    ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Turn all volumes to these axis codes, such as RAS (flips only, exports undo them)."),
+    ] = None,
+    subject_regex: Annotated[
+        str | None, typer.Option(help="Regular expression that finds the subject id in a path.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Ingest subjects that lack a file in some collections.")
+    ] = False,
+    grid_tolerance: Annotated[
+        float, typer.Option(help="How far apart a label's and its image's voxels may lie, in mm.")
+    ] = 0.05,
+    tile: Annotated[
+        str, typer.Option(help="Tiles: isotropic, axial, sagittal, coronal, or extents such as 64,64,32.")
+    ] = "isotropic",
+    codec: Annotated[str, typer.Option(help="Compression: zstd, lz4 or none.")] = "zstd",
+    level: Annotated[int, typer.Option(help="Compression level of zstd.")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
+    commit_interval: Annotated[float, typer.Option(help="Seconds between commits: what a kill can cost.")] = 10.0,
+) -> None:
+    """Bring NIfTI files into a store. The same command continues where it was stopped and skips what is there.
+
+    Example: radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
+    """
+    from radioloader.config import CompressionConfig, WriteConfig, configure
+    from radioloader.errors import IngestError
+    from radioloader.ingest.pipeline import ingest as run
+
+    images = _sources(image, "--image")
+    labels = _sources(label, "--label")
+    both = sorted(set(images) & set(labels))
+    if both:
+        raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
+    config = configure(write=WriteConfig(tile=_tile(tile), compression=CompressionConfig(codec=codec, level=level)))
+    try:
+        report = run(
+            uri,
+            images | labels,
+            labels=list(labels) or None,
+            obs_meta=obs_meta,
+            orientation=orientation,
+            subject_regex=subject_regex,
+            allow_missing=allow_missing,
+            grid_tolerance_mm=grid_tolerance,
+            strict=strict,
+            workers=workers,
+            progress=True,
+            commit_interval_s=commit_interval,
+            config=config,
+        )
+    except IngestError as error:
+        typer.echo(f"error: {error}", err=True)
+        _summary(error.report, sorted({*images, *labels}))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was finished is in the store, and the same command continues", err=True)
+        sys.exit(130)
+    _summary(report, sorted({*images, *labels}))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _sources(values: list[str], option: str) -> dict[str, str]:
+    sources: dict[str, str] = {}
+    for value in values:
+        name, separator, source = value.partition("=")
+        if not separator or not name or not source:
+            raise ConfigError(f"{option} {value!r} is not NAME=SOURCE, such as {option} T1w=images")
+        if name in sources:
+            raise ConfigError(f"{option} names {name!r} twice; give a glob that matches all its files")
+        sources[name] = source
+    return sources
+
+
+def _tile(value: str) -> Any:
+    from radioloader.config import TileConfig
+
+    parts = value.split(",")
+    if len(parts) == 1 and not value.isdigit():
+        return TileConfig(orientation=cast(Any, value))
+    try:
+        extents = [int(part) for part in parts]
+    except ValueError:
+        raise ConfigError(f"--tile {value!r} is neither a name nor extents such as 64,64,32") from None
+    return TileConfig(extent=extents[0]) if len(extents) == 1 else TileConfig(custom=cast(Any, tuple(extents)))
+
+
+def _summary(report: Any, names: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True)
+    table = Table(title=f"ingest into {report.uri}", title_justify="left")
+    for heading in ("", "subjects", "voxels"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    ingested = sum(item.voxel_bytes for item in report.ingested)
+    table.add_row("ingested", str(len(report.ingested)), f"{ingested / 1e6:.1f} MB")
+    table.add_row("skipped (unchanged)", str(len(report.skipped)), "")
+    table.add_row("failed", str(len(report.failed)), "")
+    console.print(table)
+    console.print(
+        f"collections: {', '.join(names)}; {report.seconds:.1f} s; version {report.version}",
+        markup=False,
+        highlight=False,
+    )
+    for item in report.items:
+        for note in item.notes:
+            console.print(f"note {item.subject!r}: {note}", markup=False, highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for item in report.failed:
+        console.print(f"failed {item.subject!r}: {item.reason}", markup=False, highlight=False, style="red")

@@ -1,0 +1,73 @@
+"""Selecting by place and by id, the same way for stores and collections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from radioloader.errors import KeyNotFoundError
+
+__all__ = ["Indexer"]
+
+One = TypeVar("One")
+Many = TypeVar("Many")
+
+
+class Indexer(Generic[One, Many]):
+    """What stands behind ``iloc`` and ``loc``.
+
+    Args:
+        size: Number of elements.
+        one: Makes the element at a place.
+        many: Makes the view of several places.
+        find: Turns an id into a place; None: keys are places.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        one: Callable[[int], One],
+        many: Callable[[list[int]], Many],
+        *,
+        find: Callable[[str], int] | None = None,
+    ) -> None:
+        self._size, self._one, self._many, self._find = size, one, many, find
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return self._many(list(range(self._size))[self._slice(key)])
+        if (isinstance(key, np.ndarray) and key.dtype == np.bool_) or (
+            hasattr(key, "dtype") and str(key.dtype) in ("bool", "boolean")
+        ):
+            mask = np.asarray(key, dtype=np.bool_)
+            if mask.shape != (self._size,):
+                raise IndexError(f"the mask has shape {mask.shape}, expected ({self._size},)")
+            return self._many(np.flatnonzero(mask).tolist())
+        if isinstance(key, Iterable) and not isinstance(key, str):
+            return self._many([self._place(part) for part in key])
+        return self._one(self._place(key))
+
+    def _slice(self, key: slice) -> slice:
+        if self._find is None:
+            return key
+        # By id, both ends are included, as in pandas.
+        start = None if key.start is None else self._place(key.start)
+        stop = None if key.stop is None else self._place(key.stop) + 1
+        return slice(start, stop, key.step)
+
+    def _place(self, key: Any) -> int:
+        if self._find is not None:
+            if not isinstance(key, str):
+                raise KeyNotFoundError(f"loc takes ids (str), got {key!r}; use iloc for places")
+            return self._find(key)
+        try:
+            place = int(key.__index__())
+        except AttributeError:
+            raise TypeError(
+                f"iloc takes integers, slices, lists and boolean masks, got {key!r}; use loc for ids"
+            ) from None
+        if not -self._size <= place < self._size:
+            raise IndexError(f"place {place} is out of range, there are {self._size}")
+        return place % self._size

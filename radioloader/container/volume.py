@@ -1,0 +1,190 @@
+"""One stored volume."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader.errors import ShapeError
+from radioloader.formats.nifti import write_nifti
+from radioloader.formats.orientation import turn
+from radioloader.geometry import plane_axis, spacing
+from radioloader.storage.reader import VolumeReader
+from radioloader.storage.snapshot import Snapshot
+from radioloader.types import Box, VolumeRef
+
+__all__ = ["Volume"]
+
+
+class Volume:
+    """A volume in a store. Its geometry is known from the catalog; voxels are read when they are asked for.
+
+    Index it like a numpy array: ``volume[100:200, :, :]`` reads those voxels and no others.
+
+    Attributes:
+        ref: Locator of the volume.
+        affine: (4, 4) float64, voxel index to RAS mm.
+        axcodes: Anatomical direction in which each axis grows, such as ``"RAS"``.
+    """
+
+    def __init__(self, snapshot: Snapshot, collection: str, place: int, reader: VolumeReader) -> None:
+        self._snapshot, self._collection, self._place, self._reader = snapshot, collection, place, reader
+        index = snapshot.index(collection)
+        self.ref: VolumeRef = index.ref(place)
+        self.affine: npt.NDArray[np.float64] = index.affines[place].copy()
+        self.axcodes: str = index.axcodes(place)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z) or (X, Y, Z, T) in voxels."""
+        return self.ref.shape
+
+    @property
+    def ndim(self) -> int:
+        """3, or 4 for a series."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of :meth:`to_numpy`: the stored one, or float64 when the source scales its values."""
+        return self.ref.value_dtype
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along x, y and z, in mm."""
+        return spacing(self.affine)
+
+    @property
+    def obs_id(self) -> str:
+        """Id of the volume in its collection."""
+        return self.ref.obs_id
+
+    @property
+    def obs_subject_id(self) -> str:
+        """Id of the subject."""
+        return self.ref.obs_subject_id
+
+    @property
+    def uri(self) -> str:
+        """Where the voxel array lies."""
+        return self.ref.uri
+
+    def to_numpy(self) -> npt.NDArray[Any]:
+        """All voxels, (X, Y, Z) or (X, Y, Z, T), as nibabel's array proxy gives them for the source file (turned to :attr:`axcodes`).
+
+        Raises:
+            ReadError: The array is missing, damaged or out of reach.
+        """
+        return self._values(Box.whole(self.shape))
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        box, rest = _normalise(index, self.shape)
+        if box is None:
+            nothing: npt.NDArray[Any] = np.empty(self.shape, self.dtype)[index]  # reads nothing
+            return nothing
+        result: npt.NDArray[Any] = self._values(box)[rest]
+        return result
+
+    def _values(self, box: Box) -> npt.NDArray[Any]:
+        values = self._reader.read(self.ref, box)
+        return np.moveaxis(values, 0, 3) if self.ndim == 4 else values
+
+    def _slice(self, plane: str, index: int) -> npt.NDArray[Any]:
+        axis = plane_axis(self.axcodes, plane)
+        if not -self.shape[axis] <= index < self.shape[axis]:
+            raise IndexError(f"{plane} slice {index} is outside the {self.shape[axis]} slices of {self.ref.describe()}")
+        return self[(slice(None),) * axis + (index,)]
+
+    def axial(self, index: int) -> npt.NDArray[Any]:
+        """One axial slice: the array plane across the axis that is closest to inferior-superior, other axes in stored order."""
+        return self._slice("axial", index)
+
+    def sagittal(self, index: int) -> npt.NDArray[Any]:
+        """One sagittal slice: across the axis that is closest to left-right."""
+        return self._slice("sagittal", index)
+
+    def coronal(self, index: int) -> npt.NDArray[Any]:
+        """One coronal slice: across the axis that is closest to posterior-anterior."""
+        return self._slice("coronal", index)
+
+    def to_nifti(self, path: str | os.PathLike[str]) -> None:
+        """Write the source file's voxels, dtype, scaling and header geometry back, as ``.nii`` or ``.nii.gz``.
+
+        The header's free text and its extensions are not kept at ingest (they may name the patient).
+        """
+        raw = dataclasses.replace(self.ref, slope=1.0, intercept=0.0)
+        voxels = self._reader.read(raw)
+        if self.ndim == 4:
+            voxels = np.moveaxis(voxels, 0, 3)
+        write_nifti(path, turn(voxels, self.axcodes, self._detail("source_axcodes")), block=self._detail("header"))
+
+    def save_on_source_grid(self, array: npt.ArrayLike, path: str | os.PathLike[str]) -> None:
+        """Write an array that was computed on this volume (a prediction) as NIfTI on the source file's own grid.
+
+        Args:
+            array: (X, Y, Z) or (X, Y, Z, C) on the stored grid; bool is written as uint8, float16 as float32.
+            path: ``.nii`` or ``.nii.gz``.
+
+        Raises:
+            ShapeError: ``array`` is not on this grid.
+        """
+        values = np.asarray(array)
+        if values.shape[:3] != self.shape[:3] or values.ndim not in (3, 4):
+            raise ShapeError(
+                f"the array has shape {values.shape}, but {self.ref.describe()} has the grid {self.shape[:3]}"
+            )
+        narrow = {"bool": "uint8", "float16": "float32"}
+        values = values.astype(narrow.get(values.dtype.name, values.dtype), copy=False)
+        turned = turn(values, self.axcodes, self._detail("source_axcodes"))
+        write_nifti(path, turned, block=self._detail("header"), dtype=values.dtype)
+
+    def _detail(self, column: str) -> Any:
+        return self._snapshot.detail(self._collection, column)[self._place]
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.shape))
+        mm = "x".join(f"{v:.3g}" for v in self.spacing)
+        return f"Volume({self.obs_id!r}, {size} {self.ref.dtype}, {mm} mm, {self.axcodes})"
+
+
+def _normalise(index: Any, shape: tuple[int, ...]) -> tuple[Box | None, tuple[Any, ...]]:
+    """The box that an index needs, and the index of its result in that box; the box is None when nothing is selected."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if Ellipsis in parts:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    if len(parts) > len(shape):
+        raise IndexError(f"too many indices: the volume has {len(shape)} axes, got {len(parts)}")
+    parts += [slice(None)] * (len(shape) - len(parts))
+    start, stop, rest = [], [], []
+    for axis, (part, n) in enumerate(zip(parts, shape, strict=True)):
+        if isinstance(part, slice):
+            places = range(*part.indices(n))
+            if not places:
+                return None, ()
+            low, high = min(places[0], places[-1]), max(places[0], places[-1])
+            local: Any = slice(None, None, part.step)  # the box ends where the range does
+        else:
+            try:
+                place = part.__index__()
+            except AttributeError:
+                raise TypeError(
+                    f"a volume takes integers, slices and '...' as index, got {type(part).__name__}; index to_numpy() for more"
+                ) from None
+            if not -n <= place < n:
+                raise IndexError(f"index {place} is out of bounds for axis {axis} with size {n}")
+            low = high = place % n
+            local = 0
+        if axis < 3:
+            start.append(low)
+            stop.append(high + 1)
+            rest.append(local)
+        else:
+            rest.append(part)  # time is read whole
+    return Box(tuple(start), tuple(stop)), tuple(rest)  # type: ignore[arg-type]

@@ -1,0 +1,285 @@
+"""What the datasets share: keys in, batches out."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from radioloader.config import StorageConfig
+from radioloader.datasets.collate import Batch, collate
+from radioloader.datasets.memory import allocate
+from radioloader.datasets.seeding import call_seeded
+from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
+from radioloader.errors import ConfigError, ShapeError
+from radioloader.samplers.random import generator, seed_of
+from radioloader.storage.reader import ReadRequest, VolumeReader
+from radioloader.types import Box, SampleKey
+
+__all__ = ["Placed", "StoreDataset"]
+
+if TYPE_CHECKING:
+    _Base = Dataset[dict[str, Any]]
+else:
+    _Base = Dataset
+
+_DTYPES = {
+    torch.float16: np.float16,
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.uint8: np.uint8,
+    torch.int8: np.int8,
+    torch.int16: np.int16,
+    torch.int32: np.int32,
+    torch.int64: np.int64,
+}
+_TORCH = {np.dtype(value).name: key for key, value in _DTYPES.items()} | {
+    "uint16": torch.uint16,
+    "uint32": torch.uint32,
+    "uint64": torch.uint64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A sample whose place in its volume is settled.
+
+    Attributes:
+        volume: Position of the subject in the dataset.
+        box: The sample, in voxels.
+        image_box: What is read of the images; larger than ``box`` where neighbours become channels.
+        axis: Array axis that a slice drops; None for a patch or volume.
+        seed: Seed of the transform.
+    """
+
+    volume: int
+    box: Box
+    image_box: Box
+    axis: int | None
+    seed: int
+
+
+class StoreDataset(_Base, abc.ABC):
+    """Base of the datasets. ``dataset[key]`` is a pure function of the key; ``dataset[i]`` draws from torch's generator.
+
+    Samples are dicts: ``image`` (C, ...) , ``label`` (L, ...) when there is one, ``affine`` (4, 4) float64 (voxel of the sample to RAS
+    mm), ``location`` (2, 3) int64 (first voxel and one past the last, in the volume), ``obs_subject_id``, ``obs_id``, and the targets.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        image: str | Sequence[str],
+        label: str | None,
+        targets: Sequence[str] | Mapping[str, str],
+        subjects: Sequence[str] | None,
+        transform: Callable[[dict[str, Any]], dict[str, Any]] | None,
+        dtype: torch.dtype | None,
+        pad_value: float,
+        seed: int,
+        grid_tolerance_mm: float,
+        config: StorageConfig | None,
+    ) -> None:
+        snapshot, available = snapshot_of(store, config)
+        names = [image] if isinstance(image, str) else list(image)
+        if not names:
+            raise ConfigError("image is empty; name at least one image collection")
+        if transform is not None and not callable(transform):
+            raise ConfigError(f"transform must be callable, got {type(transform).__name__}")
+        columns = dict(targets) if isinstance(targets, Mapping) else {name: name for name in targets}
+        taken = sorted(set(columns) & set(RESERVED))
+        if taken:
+            raise ConfigError(
+                f"targets cannot be called {taken[0]!r}, which is a key of every sample; rename it: targets={{'my_{taken[0]}': '{taken[0]}'}}"
+            )
+        self.table = SubjectTable(
+            snapshot,
+            available,
+            image=names,
+            label=label,
+            targets=columns,
+            subjects=subjects,
+            tolerance_mm=grid_tolerance_mm,
+        )
+        self.image = names
+        self.label = label
+        self.transform = transform
+        self.seed = int(seed)
+        self._pad_value = float(pad_value)
+        self._image_dtype = self._choose_image_dtype(dtype)
+        self._label_dtype = self._choose_label_dtype() if label is not None else None
+        self._reader = VolumeReader(snapshot.store.config if config is None else config)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Ids of the subjects, in the order of the keys' ``volume``."""
+        return list(self.table.subjects)
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> bool:
+        """Whether samples differ from epoch to epoch even when they are not shuffled."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def key(self, index: int, *, epoch: int = 0) -> SampleKey:
+        """The key of the sample at ``index`` in ``epoch``."""
+
+    @abc.abstractmethod
+    def _place(self, key: Any, stream: Callable[[str], np.random.Generator]) -> tuple[Box, Box, int | None]:
+        """Box, image box and dropped axis of a key; ``stream(name)`` is the sample's random stream of that name."""
+
+    def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[dict[str, Any]]:
+        """Read several samples at once, straight into one batch.
+
+        Args:
+            keys: Keys of a sampler, or plain integers.
+
+        Returns:
+            A :class:`~radioloader.datasets.collate.Batch`.
+
+        Raises:
+            ReadError: Voxels could not be read; names subject, collection, URI and box.
+            ShapeError: The samples have different shapes; names two of them.
+        """
+        placed = [self._resolve(key) for key in keys]
+        if self.transform is None:
+            return self._read(placed)
+        # A transform may bring different shapes to one, so that they need not be stackable before it.
+        groups = [[place] for place in placed] if self._shapes_differ(placed) else [placed]
+        read = [sample for group in groups for sample in self._read(group)]
+        samples = [call_seeded(self.transform, sample, place.seed) for sample, place in zip(read, placed, strict=True)]
+        if all(isinstance(sample, Mapping) for sample in samples):
+            return Batch(samples, collate(samples))
+        return samples
+
+    def _resolve(self, key: SampleKey | int) -> Placed:
+        if isinstance(key, int | np.integer):
+            index = int(key)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"sample {index} is out of range, the dataset has {len(self)}")
+            key = self.key(index % len(self))
+            # torch seeds this generator differently in every worker and epoch; a key's own seed would repeat itself.
+            base = int(torch.randint(2**62, ()).item()) if self.random or self.transform is not None else 0
+            parts: tuple[int | str, ...] = ("torch", base)
+        else:
+            if not 0 <= key.volume < len(self.table):
+                raise IndexError(f"{key}: the dataset has {len(self.table)} volumes")
+            parts = (self.seed, key.epoch, self.table.obs_id(key.volume), key.draw, *self._extra(key))
+        box, image_box, axis = self._place(key, lambda name: generator(name, *parts))
+        return Placed(key.volume, box, image_box, axis, seed_of("transform", *parts))
+
+    def _extra(self, key: Any) -> tuple[int | str, ...]:
+        """What tells samples of one volume apart besides ``draw``."""
+        return ()
+
+    def _spatial(self, box: Box, axis: int | None) -> tuple[int, ...]:
+        return tuple(n for a, n in enumerate(box.shape) if a != axis)
+
+    def _shapes_differ(self, placed: Sequence[Placed]) -> bool:
+        return len({self._spatial(place.box, place.axis) for place in placed}) > 1
+
+    def _read(self, placed: Sequence[Placed]) -> Batch:
+        first = placed[0]
+        spatial = self._spatial(first.box, first.axis)
+        for place in placed:
+            if self._spatial(place.box, place.axis) != spatial:
+                raise ShapeError(
+                    f"cannot stack volume {self.table.obs_id(first.volume)!r} of shape {spatial} and volume {self.table.obs_id(place.volume)!r} of "
+                    f"shape {self._spatial(place.box, place.axis)}; crop or pad to one size, or use batch_size=1"
+                )
+        tensors = allocate(self._layout(len(placed), first, spatial), final=self.transform is None)
+        requests = [
+            request
+            for position, place in enumerate(placed)
+            for request in self._requests(
+                place, {name: tensors[name].numpy()[position] for name in ("image", "label") if name in tensors}
+            )
+        ]
+        self._reader.read_many(requests)
+        tensors["affine"].copy_(
+            torch.from_numpy(np.stack([p.box.affine(self.table.affines[p.volume]) for p in placed]))
+        )
+        tensors["location"].copy_(torch.tensor([[p.box.start, p.box.stop] for p in placed]))
+        collated: dict[str, Any] = dict(tensors)
+        collated["obs_subject_id"] = [self.table.subjects[p.volume] for p in placed]
+        collated["obs_id"] = [self.table.obs_id(p.volume) for p in placed]
+        for name, values in self.table.targets.items():
+            chosen = values[[p.volume for p in placed]]
+            if values.dtype.kind in "biuf":
+                tensors[name].copy_(torch.from_numpy(chosen))
+                collated[name] = tensors[name]
+            else:
+                collated[name] = [str(value) for value in chosen.tolist()]
+        samples = [{name: values[position] for name, values in collated.items()} for position in range(len(placed))]
+        return Batch(samples, collated)
+
+    def _layout(
+        self, count: int, first: Placed, spatial: tuple[int, ...]
+    ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        neighbours = first.image_box.shape[first.axis] if first.axis is not None else 1
+        layout = {"image": ((count, self.table.image_channels * neighbours, *spatial), self._image_dtype)}
+        if self._label_dtype is not None:
+            layout["label"] = ((count, self.table.label_channels, *spatial), self._label_dtype)
+        layout["affine"] = ((count, 4, 4), torch.float64)
+        layout["location"] = ((count, 2, 3), torch.int64)
+        for name, values in self.table.targets.items():
+            if values.dtype.kind in "biuf":
+                layout[name] = ((count,), torch.from_numpy(values[:0]).dtype)
+        return layout
+
+    def _requests(self, place: Placed, slots: Mapping[str, npt.NDArray[Any]]) -> list[ReadRequest]:
+        requests = []
+        channel = 0
+        image = _as_volumes(slots["image"], self.table.image_channels, place.axis)
+        for ref in self.table.images(place.volume):
+            out = image[channel : channel + ref.channels] if len(ref.shape) == 4 else image[channel]
+            requests.append(ReadRequest(ref, place.image_box, out, self._pad_value))
+            channel += ref.channels
+        if "label" in slots:
+            ref = self.table.label(place.volume)
+            label = _as_volumes(slots["label"], self.table.label_channels, place.axis)
+            requests.append(ReadRequest(ref, place.box, label if len(ref.shape) == 4 else label[0]))
+        return requests
+
+    def _choose_image_dtype(self, dtype: torch.dtype | None) -> torch.dtype:
+        if dtype is not None:
+            if dtype not in _DTYPES:
+                raise ConfigError(
+                    f"dtype={dtype} is not one of {', '.join(map(str, _DTYPES))}, or None for the stored dtype"
+                )
+            return dtype
+        found = self.table.image_dtypes()
+        if len(found) > 1:
+            (a, x), (b, y) = list(found.items())[:2]
+            raise ConfigError(
+                f"dtype=None keeps the stored dtype, but it differs: {a} in {x.describe()}, {b} in {y.describe()}; give a dtype"
+            )
+        (name, ref), *_ = found.items()
+        if ref.scaled:
+            raise ConfigError(
+                f"dtype=None keeps the stored dtype, but {ref.describe()} scales its values (slope {ref.slope}, intercept {ref.intercept}); give a dtype"
+            )
+        return _TORCH[name]
+
+    def _choose_label_dtype(self) -> torch.dtype:
+        return _TORCH[np.result_type(*self.table.label_dtypes()).name]
+
+
+def _as_volumes(slot: npt.NDArray[Any], channels: int, axis: int | None) -> npt.NDArray[Any]:
+    """A batch slot as (C, X, Y, Z): a view, whose axis of neighbours lies where the volume has it."""
+    if axis is None:
+        return slot
+    return np.moveaxis(slot.reshape(channels, -1, *slot.shape[1:]), 1, axis + 1)

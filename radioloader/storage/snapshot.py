@@ -1,0 +1,110 @@
+"""One consistent version of a store, as readers see it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy.typing as npt
+
+from radioloader.config import StorageConfig
+from radioloader.errors import KeyNotFoundError
+from radioloader.storage.catalog import CollectionInfo, VolumeIndex, read_collections, read_index
+from radioloader.storage.store import Store
+from radioloader.storage.table import Commits, newest
+
+__all__ = ["USER_PREFIX", "Snapshot"]
+
+USER_PREFIX = "user."
+"""Put before users' column names on disk, so that they never meet the system's."""
+
+
+class Snapshot:
+    """A store at the version that it had when this was made; later commits do not show.
+
+    Everything is read when it is first asked for, and kept. Pickles as the URI and the version.
+
+    Args:
+        store: The store.
+        commits: The version; None takes the newest.
+    """
+
+    def __init__(self, store: Store, commits: Commits | None = None) -> None:
+        self.store = store
+        self.commits = store.commits() if commits is None else commits
+        self._indexes: dict[str, VolumeIndex] = {}
+        self._details: dict[tuple[str, str], npt.NDArray[Any]] = {}
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Snapshot:
+        """The newest version of the store at ``uri``; see :meth:`Store.open`."""
+        return cls(Store.open(uri, config=config))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"store": self.store, "commits": self.commits}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["store"], state["commits"])  # type: ignore[misc]
+
+    @cached_property
+    def collections(self) -> dict[str, CollectionInfo]:
+        """The collections by name."""
+        return read_collections(self.store, self.commits)
+
+    def collection(self, name: str) -> CollectionInfo:
+        """The collection ``name``.
+
+        Raises:
+            KeyNotFoundError: There is none of that name.
+        """
+        try:
+            return self.collections[name]
+        except KeyError:
+            raise KeyNotFoundError(
+                f"{self.store.uri} has no collection {name!r}; it has {', '.join(map(repr, self.collections)) or 'none yet'}"
+            ) from None
+
+    def index(self, name: str) -> VolumeIndex:
+        """The volumes of a collection."""
+        if name not in self._indexes:
+            self._indexes[name] = read_index(self.store, self.collection(name), self.commits)
+        return self._indexes[name]
+
+    def detail(self, name: str, column: str) -> npt.NDArray[Any]:
+        """One column of a collection's ``obs`` table, in the order of :meth:`index`."""
+        if (name, column) not in self._details:
+            info, index = self.collection(name), self.index(name)
+            rows = newest(self.store.table("c", info.id, "obs").read(["obs_id", column]), self.commits, "obs_id")
+            place = {obs_id: position for position, obs_id in enumerate(rows["obs_id"].tolist())}
+            self._details[name, column] = rows[column][[place[obs_id] for obs_id in index.obs_ids.tolist()]]
+        return self._details[name, column]
+
+    @cached_property
+    def subject_ids(self) -> list[str]:
+        """The subjects, sorted."""
+        rows = newest(self.store.table("obs_meta").read(["obs_subject_id"]), self.commits, "obs_subject_id")
+        return [str(subject) for subject in rows["obs_subject_id"]]
+
+    @cached_property
+    def metadata_columns(self) -> list[str]:
+        """Names of the subjects' own columns."""
+        names = self.store.table("obs_meta").columns()
+        return [name.removeprefix(USER_PREFIX) for name in names if name.startswith(USER_PREFIX)]
+
+    def metadata(self, columns: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Subjects' own columns, (n,) in the order of :attr:`subject_ids`; None in object columns where a value is missing.
+
+        Raises:
+            KeyNotFoundError: No such column.
+        """
+        columns = self.metadata_columns if columns is None else columns
+        unknown = [name for name in columns if name not in self.metadata_columns]
+        if unknown:
+            raise KeyNotFoundError(
+                f"obs_meta of {self.store.uri} has no column {unknown[0]!r}; it has {', '.join(map(repr, self.metadata_columns)) or 'none'}"
+            )
+        on_disk = [f"{USER_PREFIX}{name}" for name in columns]
+        rows = newest(self.store.table("obs_meta").read(["obs_subject_id", *on_disk]), self.commits, "obs_subject_id")
+        return {name: rows[stored] for name, stored in zip(columns, on_disk, strict=True)}
