@@ -1,0 +1,107 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+STRESS = bool(os.environ.get("RADIOLOADER_STRESS"))
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def counts() -> Callable[[int, int], int]:
+    """``counts(quick, full)``: repetitions for `make test` and for `make stress`."""
+    return lambda quick, full: full if STRESS else quick
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of more real data; tests that want it are skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the folder ../shared/data, which is not part of the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def nibabel_data() -> Path:
+    """Folder of small real files in nibabel's wheel."""
+    return Path(nib.__file__).parent / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def write_image() -> Callable[..., Path]:
+    """Writes one NIfTI file with nibabel: ``write_image(path, array, affine=None, slope=None, intercept=None)``."""
+
+    def write(
+        path: Path, array: np.ndarray[Any, Any], affine: Any = None, slope: float | None = None, intercept: float | None = None
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine, dtype=array.dtype)
+        if slope is not None:
+            image.header.set_slope_inter(slope, intercept or 0.0)
+        nib.save(image, path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_cohort(write_image: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a small cohort: ``make_cohort(root, subjects=4, shape=(20, 24, 18), seed=0)``.
+
+    Makes ``images/<id>_T1w.nii.gz`` (int16), ``labels/<id>_seg.nii.gz`` (uint8, classes 0, 1, 2) and ``participants.tsv``; shapes grow by
+    one voxel on x from subject to subject, affines are oblique and differ.
+    """
+
+    def make(root: Path, subjects: int = 4, shape: tuple[int, int, int] = (20, 24, 18), seed: int = 0) -> Path:
+        generator = np.random.default_rng(seed)
+        rows = ["participant_id\tage\tsex\tscore"]
+        for number in range(1, subjects + 1):
+            name = f"sub-{number:02d}"
+            size = (shape[0] + number - 1, *shape[1:])
+            image = generator.integers(-1000, 1000, size, dtype=np.int16)
+            label = np.zeros(size, np.uint8)
+            label[4:12, 5:15, 3:9] = 1
+            label[6:9, 8:11, 5:7] = 2
+            angle = 0.1 * number
+            affine = np.diag([1.0, 1.2, 2.0, 1.0])
+            affine[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([1.0, 1.2])
+            affine[:3, 3] = [-10.0 * number, 5.0, 3.0]
+            write_image(root / "images" / f"{name}_T1w.nii.gz", image, affine)
+            write_image(root / "labels" / f"{name}_seg.nii.gz", label, affine)
+            rows.append(f"{name}\t{20 + number}\t{'MF'[number % 2]}\t{'n/a' if number == 2 else number / 4}")
+        (root / "participants.tsv").write_text("\n".join(rows) + "\n")
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cohort(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small cohort of 4 subjects; see :func:`make_cohort`. Do not change it."""
+    return make_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="session")
+def store_uri(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """``cohort`` ingested with small tiles. Do not change it."""
+    import radioloader as rl
+
+    config = rl.StorageConfig(write=rl.WriteConfig(tile=rl.TileConfig(extent=8)))
+    uri = tmp_path_factory.mktemp("stores") / "store"
+    report = rl.ingest(
+        uri,
+        {"T1w": cohort / "images", "seg": cohort / "labels"},
+        obs_meta=cohort / "participants.tsv",
+        workers=1,
+        config=config,
+    )
+    assert report.ok, str(report)
+    return str(uri)
