@@ -34,8 +34,11 @@ class DataLoader(_Base):
         shuffle: Shuffle in each epoch.
         sampler: Yields keys or integers.
         batch_sampler: Yields lists of them.
-        *args: As torch's.
-        **kwargs: As torch's.
+        num_workers: Processes that read; 0 reads in this one, with threads.
+        collate_fn: Makes a batch of samples; None takes this package's :func:`~radioloader.collate`.
+        pin_memory: Copy batches into pinned memory.
+        drop_last: Drop the last batch when it is not full.
+        **kwargs: torch's other arguments.
     """
 
     def __init__(
@@ -47,18 +50,20 @@ class DataLoader(_Base):
         batch_sampler: Any = None,
         num_workers: int = 0,
         collate_fn: Any = None,
-        *args: Any,
+        pin_memory: bool = False,
+        drop_last: bool = False,
         **kwargs: Any,
     ) -> None:
         ours = callable(getattr(dataset, "key", None)) and hasattr(dataset, "seed")
         if ours and sampler is None and batch_sampler is None:
-            drop_last = bool(kwargs.get("drop_last", args[1] if len(args) > 1 else False))
             training = bool(shuffle) or dataset.random
             sampler = KeySampler(dataset, shuffle=bool(shuffle), training=training, drop_last=drop_last and training)
             shuffle = None
         if collate_fn is None and batch_size is not None:
             collate_fn = _collate
-        super().__init__(dataset, batch_size, shuffle, sampler, batch_sampler, num_workers, collate_fn, *args, **kwargs)
+        super().__init__(
+            dataset, batch_size, shuffle, sampler, batch_sampler, num_workers, collate_fn, pin_memory, drop_last, **kwargs
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``."""

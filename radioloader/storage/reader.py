@@ -65,11 +65,11 @@ class VolumeReader:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._handles: OrderedDict[str, Handle] = OrderedDict()
         self._scratch = threading.local()
         self._pool: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config}
