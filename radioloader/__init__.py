@@ -51,33 +51,42 @@ _MODULES = ("config", "errors", "lightning")
 __all__ = [*sorted(_EXPORTS), *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from radioloader.config import (
-        CompressionConfig,
-        ReadConfig,
-        S3Config,
-        SliceOrientation,
-        StorageConfig,
-        TileConfig,
-        WriteConfig,
-        configure,
-    )
-    from radioloader.container.collection import VolumeCollection
-    from radioloader.container.radiobject import RadiObject
-    from radioloader.container.radiobject import open_store as open
-    from radioloader.container.volume import Volume
-    from radioloader.datasets.collate import collate
-    from radioloader.datasets.loader import DataLoader
-    from radioloader.datasets.patch import PatchDataset
-    from radioloader.datasets.slice import SliceDataset
-    from radioloader.datasets.split import Split, split_subjects
-    from radioloader.datasets.volume import VolumeDataset
-    from radioloader.errors import RadioloaderError
-    from radioloader.ingest.pipeline import ingest
-    from radioloader.ingest.report import IngestReport
-    from radioloader.samplers.positions import GridPositions, UniformPositions
-    from radioloader.samplers.samplers import KeySampler
-    from radioloader.storage.reader import VolumeReader
-    from radioloader.types import Box, PatchKey, SliceKey, VolumeKey, VolumeRef
+    from radioloader import config as config
+    from radioloader import errors as errors
+    from radioloader import lightning as lightning
+    from radioloader.config import CompressionConfig as CompressionConfig
+    from radioloader.config import ReadConfig as ReadConfig
+    from radioloader.config import S3Config as S3Config
+    from radioloader.config import SliceOrientation as SliceOrientation
+    from radioloader.config import StorageConfig as StorageConfig
+    from radioloader.config import TileConfig as TileConfig
+    from radioloader.config import WriteConfig as WriteConfig
+    from radioloader.config import configure as configure
+    from radioloader.container.collection import VolumeCollection as VolumeCollection
+    from radioloader.container.radiobject import RadiObject as RadiObject
+    from radioloader.container.radiobject import open_store
+    from radioloader.container.volume import Volume as Volume
+    from radioloader.datasets.collate import collate as collate
+    from radioloader.datasets.loader import DataLoader as DataLoader
+    from radioloader.datasets.patch import PatchDataset as PatchDataset
+    from radioloader.datasets.slice import SliceDataset as SliceDataset
+    from radioloader.datasets.split import Split as Split
+    from radioloader.datasets.split import split_subjects as split_subjects
+    from radioloader.datasets.volume import VolumeDataset as VolumeDataset
+    from radioloader.errors import RadioloaderError as RadioloaderError
+    from radioloader.ingest.pipeline import ingest as ingest
+    from radioloader.ingest.report import IngestReport as IngestReport
+    from radioloader.samplers.positions import GridPositions as GridPositions
+    from radioloader.samplers.positions import UniformPositions as UniformPositions
+    from radioloader.samplers.samplers import KeySampler as KeySampler
+    from radioloader.storage.reader import VolumeReader as VolumeReader
+    from radioloader.types import Box as Box
+    from radioloader.types import PatchKey as PatchKey
+    from radioloader.types import SliceKey as SliceKey
+    from radioloader.types import VolumeKey as VolumeKey
+    from radioloader.types import VolumeRef as VolumeRef
+
+    open = open_store
 
 
 def __getattr__(name: str) -> Any:

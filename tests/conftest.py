@@ -40,7 +40,11 @@ def write_image() -> Callable[..., Path]:
     """Writes one NIfTI file with nibabel: ``write_image(path, array, affine=None, slope=None, intercept=None)``."""
 
     def write(
-        path: Path, array: np.ndarray[Any, Any], affine: Any = None, slope: float | None = None, intercept: float | None = None
+        path: Path,
+        array: np.ndarray[Any, Any],
+        affine: Any = None,
+        slope: float | None = None,
+        intercept: float | None = None,
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine, dtype=array.dtype)
@@ -72,7 +76,9 @@ def make_cohort(write_image: Callable[..., Path]) -> Callable[..., Path]:
             label[6:9, 8:11, 5:7] = 2
             angle = 0.1 * number
             affine = np.diag([1.0, 1.2, 2.0, 1.0])
-            affine[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([1.0, 1.2])
+            affine[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(
+                [1.0, 1.2]
+            )
             affine[:3, 3] = [-10.0 * number, 5.0, 3.0]
             write_image(root / "images" / f"{name}_T1w.nii.gz", image, affine)
             write_image(root / "labels" / f"{name}_seg.nii.gz", label, affine)

@@ -97,7 +97,8 @@ class StoreDataset(_Base, abc.ABC):
         taken = sorted(set(columns) & set(RESERVED))
         if taken:
             raise ConfigError(
-                f"targets cannot be called {taken[0]!r}, which is a key of every sample; rename it: targets={{'my_{taken[0]}': '{taken[0]}'}}"
+                f"targets cannot be called {taken[0]!r}, which is a key of every sample; "
+                f"rename it: targets={{'my_{taken[0]}': '{taken[0]}'}}"
             )
         self.table = SubjectTable(
             snapshot,
@@ -197,7 +198,8 @@ class StoreDataset(_Base, abc.ABC):
         for place in placed:
             if self._spatial(place.box, place.axis) != spatial:
                 raise ShapeError(
-                    f"cannot stack volume {self.table.obs_id(first.volume)!r} of shape {spatial} and volume {self.table.obs_id(place.volume)!r} of "
+                    f"cannot stack volume {self.table.obs_id(first.volume)!r} of shape {spatial} and "
+                    f"volume {self.table.obs_id(place.volume)!r} of "
                     f"shape {self._spatial(place.box, place.axis)}; crop or pad to one size, or use batch_size=1"
                 )
         tensors = allocate(self._layout(len(placed), first, spatial), final=self.transform is None)
@@ -270,7 +272,8 @@ class StoreDataset(_Base, abc.ABC):
         (name, ref), *_ = found.items()
         if ref.scaled:
             raise ConfigError(
-                f"dtype=None keeps the stored dtype, but {ref.describe()} scales its values (slope {ref.slope}, intercept {ref.intercept}); give a dtype"
+                f"dtype=None keeps the stored dtype, but {ref.describe()} scales its values "
+                f"(slope {ref.slope}, intercept {ref.intercept}); give a dtype"
             )
         return _TORCH[name]
 

@@ -62,7 +62,16 @@ class DataLoader(_Base):
         if collate_fn is None and batch_size is not None:
             collate_fn = _collate
         super().__init__(
-            dataset, batch_size, shuffle, sampler, batch_sampler, num_workers, collate_fn, pin_memory, drop_last, **kwargs
+            dataset,
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers,
+            collate_fn,
+            pin_memory,
+            drop_last,
+            **kwargs,
         )
 
     def set_epoch(self, epoch: int) -> None:

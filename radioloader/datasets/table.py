@@ -175,7 +175,8 @@ class SubjectTable:
         odd = np.flatnonzero(channels != channels[0])
         if odd.size:
             raise ShapeError(
-                f"subjects {self.subjects[0]!r} and {self.subjects[odd[0]]!r} have {channels[0]} and {channels[odd[0]]} {what} channels (time "
+                f"subjects {self.subjects[0]!r} and {self.subjects[odd[0]]!r} have {channels[0]} and {channels[odd[0]]} {what} "
+                "channels (time "
                 "points); choose subjects with the same number"
             )
         return int(channels[0])

@@ -194,7 +194,7 @@ def write_nifti(
 
 
 def header_block(shape: tuple[int, ...], dtype: np.dtype[Any], affine: npt.NDArray[np.float64]) -> bytes:
-    """A NIfTI-1 header (NIfTI-2 where the shape needs it) for voxels that did not come from a NIfTI file; sform and qform are ``affine``."""
+    """A NIfTI-1 header (NIfTI-2 where the shape needs it) for voxels that did not come from a NIfTI file; sform, qform: ``affine``."""
     import nibabel as nib
 
     header = nib.Nifti1Header() if max(shape) < 2**15 else nib.Nifti2Header()
@@ -256,7 +256,7 @@ def _parse(block: bytes, path: Path) -> NiftiHeader:
 
 
 def _nibabel_header(block: bytes, *, check: bool = False) -> Any:
-    """The nibabel header of a binary block. With ``check``, fields that nibabel finds out of order are set right, as by ``nibabel.load``."""
+    """The nibabel header of a block. With ``check``, fields that nibabel finds out of order are set right, as by ``nibabel.load``."""
     import nibabel as nib
 
     sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}

@@ -160,7 +160,7 @@ def _by_trimmed_stem(name: str, paths: list[str]) -> list[str]:
         return stems
     if len(stems) == 1:
         return [re.sub(r"_\d{4}$", "", stems[0])]
-    common = os.path.commonprefix([text[::-1] for text in stems])[::-1]
+    common = os.path.commonprefix([text[::-1] for text in stems])[::-1]  # noqa: RUF071 - characters are meant
     cut = re.search(r"[_\-. ]", common)
     length = len(common) - cut.start() if cut else 0
     return [text[: len(text) - length] for text in stems] if all(len(text) > length for text in stems) else stems

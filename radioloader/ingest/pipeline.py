@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,7 +194,8 @@ class _Job:
             info = existing.get(name)
             if info is not None and info.kind != kind:
                 raise ConfigError(
-                    f"collection {name!r} of {self._store.uri} holds {info.kind}s, but now it is to hold {kind}s; use another name, or set labels"
+                    f"collection {name!r} of {self._store.uri} holds {info.kind}s, but now it is to hold {kind}s; "
+                    f"use another name, or set labels"
                 )
             collections[name] = (
                 (info, False) if info is not None else (CollectionInfo(token_hex(8), name, kind, {}), True)
@@ -269,10 +271,8 @@ class _Job:
         except BaseException:
             # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
             results.close()  # type: ignore[attr-defined]
-            try:
+            with contextlib.suppress(StoreWriteError):
                 self._commit()
-            except StoreWriteError:
-                pass
             raise
         self._commit()
 
