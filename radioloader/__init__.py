@@ -17,7 +17,7 @@ _EXPORTS = {
     "CompressionConfig": "config",
     "DataLoader": "datasets.loader",
     "GridPositions": "samplers.positions",
-    "IngestReport": "ingest.report",
+    "IngestReport": "ingestion.report",
     "KeySampler": "samplers.samplers",
     "PatchDataset": "datasets.patch",
     "PatchKey": "types",
@@ -41,7 +41,7 @@ _EXPORTS = {
     "WriteConfig": "config",
     "collate": "datasets.collate",
     "configure": "config",
-    "ingest": "ingest.pipeline",
+    "ingest": "ingestion.pipeline",
     "open": "container.radiobject",
     "split_subjects": "datasets.split",
 }
@@ -74,8 +74,8 @@ if TYPE_CHECKING:
     from radioloader.datasets.split import split_subjects as split_subjects
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset
     from radioloader.errors import RadioloaderError as RadioloaderError
-    from radioloader.ingest.pipeline import ingest as ingest
-    from radioloader.ingest.report import IngestReport as IngestReport
+    from radioloader.ingestion.pipeline import ingest as ingest
+    from radioloader.ingestion.report import IngestReport as IngestReport
     from radioloader.samplers.positions import GridPositions as GridPositions
     from radioloader.samplers.positions import UniformPositions as UniformPositions
     from radioloader.samplers.samplers import KeySampler as KeySampler

@@ -60,7 +60,7 @@ def ingest(
     """
     from radioloader.config import CompressionConfig, WriteConfig, configure
     from radioloader.errors import IngestError
-    from radioloader.ingest.pipeline import ingest as run
+    from radioloader.ingestion.pipeline import ingest as run
 
     images = _sources(image, "--image")
     labels = _sources(label, "--label")

@@ -21,7 +21,7 @@ from typing import Any
 from radioloader.demo.folder import replace_file
 from radioloader.demo.simulate import subject_id, write_subject
 from radioloader.errors import StoreWriteError
-from radioloader.ingest.pool import run
+from radioloader.ingestion.pool import run
 
 __all__ = ["CLASS_NAMES", "Cohort", "make_cohort"]
 

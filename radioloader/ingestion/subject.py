@@ -23,7 +23,7 @@ from radioloader.errors import FormatError, GridMismatchError, RadioloaderError,
 from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
 from radioloader.formats.orientation import reorient
 from radioloader.geometry import axcodes, grid_distance, spacing
-from radioloader.ingest.statistics import MAX_CLASSES, foreground, statistics
+from radioloader.ingestion.statistics import MAX_CLASSES, foreground, statistics
 from radioloader.storage.catalog import obs_row
 from radioloader.storage.context import context_for
 from radioloader.storage.uri import join

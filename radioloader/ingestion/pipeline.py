@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError, IngestError, StoreWriteError
 from radioloader.formats.orientation import check_orientation
-from radioloader.ingest.discover import Cohort, Source, discover, is_label_name
-from radioloader.ingest.metadata import Metadata, load_metadata
-from radioloader.ingest.pool import run
-from radioloader.ingest.report import IngestItem, IngestReport
-from radioloader.ingest.subject import Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
+from radioloader.ingestion.discover import Cohort, Source, discover, is_label_name
+from radioloader.ingestion.metadata import Metadata, load_metadata
+from radioloader.ingestion.pool import run
+from radioloader.ingestion.report import IngestItem, IngestReport
+from radioloader.ingestion.subject import Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
 from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
@@ -142,7 +142,7 @@ class _Progress:
         self._callback = progress if callable(progress) else None
         self._bar: Any = None
         if progress is True:
-            from radioloader.ingest.progress import ProgressBar
+            from radioloader.ingestion.progress import ProgressBar
 
             self._bar = ProgressBar(total)
         self._done, self._total = 0, total

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from radioloader.ingest.report import IngestItem
+from radioloader.ingestion.report import IngestItem
 
 __all__ = ["ProgressBar"]
 

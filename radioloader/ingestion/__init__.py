@@ -1,0 +1,1 @@
+"""From files to a store. (Not called ``ingest``: importing a subpackage of that name would hide the function ``radioloader.ingest``.)"""
