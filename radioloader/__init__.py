@@ -48,7 +48,7 @@ _EXPORTS = {
 _NAMES = {"open": "open_store"}
 _MODULES = ("config", "errors", "lightning")
 
-__all__ = [*sorted(_EXPORTS), *_MODULES, "__version__"]
+__all__ = [*sorted(_EXPORTS), "__version__"]
 
 if TYPE_CHECKING:
     from radioloader import config as config
@@ -101,4 +101,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
