@@ -240,6 +240,9 @@ class StorageConfig:
             "vfs.file.max_parallel_ops": threads,
             # Returning memory to the system after every query costs more than half of a small read.
             "sm.mem.malloc_trim": "false",
+            # TileDB would put its own SIGINT handler before Python's; where SIGINT is ignored (workers, nohup, background jobs of a
+            # script) that handler calls address 1.
+            "sm.enable_signal_handlers": "false",
             **(self.s3.tiledb() if remote else {}),
         }
 

@@ -37,7 +37,8 @@ def nibabel_data() -> Path:
 
 @pytest.fixture(scope="session")
 def write_image() -> Callable[..., Path]:
-    """Writes one NIfTI file with nibabel: ``write_image(path, array, affine=None, slope=None, intercept=None)``."""
+    """Writes one NIfTI file (.nii, .nii.gz, or .hdr/.img) with nibabel: ``write_image(path, array, affine=None, slope=None,
+    intercept=None, version=1, big_endian=False)``. ``array`` holds the stored values."""
 
     def write(
         path: Path,
@@ -45,9 +46,14 @@ def write_image() -> Callable[..., Path]:
         affine: Any = None,
         slope: float | None = None,
         intercept: float | None = None,
+        version: int = 1,
+        big_endian: bool = False,
     ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine, dtype=array.dtype)
+        kind = "Image" if ".nii" in path.suffixes else "Pair"
+        image_class = getattr(nib, f"Nifti{version}{kind}")
+        header = image_class.header_class(endianness=">" if big_endian else "<")
+        image = image_class(array, np.eye(4) if affine is None else affine, header, dtype=array.dtype)
         if slope is not None:
             image.header.set_slope_inter(slope, intercept or 0.0)
         nib.save(image, path)

@@ -67,6 +67,8 @@ def ingest(
     both = sorted(set(images) & set(labels))
     if both:
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
+    if not images and not labels:
+        raise ConfigError("nothing to ingest: give at least one collection, such as --image 'T1w=images/*.nii.gz'")
     config = configure(write=WriteConfig(tile=_tile(tile), compression=CompressionConfig(codec=codec, level=level)))
     try:
         report = run(

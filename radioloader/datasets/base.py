@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,12 @@ import torch
 from torch.utils.data import Dataset
 
 from radioloader.config import StorageConfig
-from radioloader.datasets.collate import Batch, collate
+from radioloader.datasets.collate import Batch
 from radioloader.datasets.memory import allocate
 from radioloader.datasets.seeding import call_seeded
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
 from radioloader.errors import ConfigError, ShapeError
+from radioloader.samplers.positions import as_whole
 from radioloader.samplers.random import generator, seed_of
 from radioloader.storage.reader import ReadRequest, VolumeReader
 from radioloader.types import Box, SampleKey
@@ -72,13 +74,15 @@ class StoreDataset(_Base, abc.ABC):
     mm), ``location`` (2, 3) int64 (first voxel and one past the last, in the volume), ``obs_subject_id``, ``obs_id``, and the targets.
     """
 
+    _key_type: ClassVar[type[Any]]
+
     def __init__(
         self,
         store: Store,
         *,
         image: str | Sequence[str],
         label: str | None,
-        targets: Sequence[str] | Mapping[str, str],
+        targets: str | Sequence[str] | Mapping[str, str],
         subjects: Sequence[str] | None,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None,
         dtype: torch.dtype | None,
@@ -93,6 +97,7 @@ class StoreDataset(_Base, abc.ABC):
             raise ConfigError("image is empty; name at least one image collection")
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable, got {type(transform).__name__}")
+        targets = [targets] if isinstance(targets, str) else targets
         columns = dict(targets) if isinstance(targets, Mapping) else {name: name for name in targets}
         taken = sorted(set(columns) & set(RESERVED))
         if taken:
@@ -112,9 +117,9 @@ class StoreDataset(_Base, abc.ABC):
         self.image = names
         self.label = label
         self.transform = transform
-        self.seed = int(seed)
-        self._pad_value = float(pad_value)
+        self.seed = as_whole(seed, "seed")
         self._image_dtype = self._choose_image_dtype(dtype)
+        self._pad_value = _fit_pad_value(pad_value, self._image_dtype)
         self._label_dtype = self._choose_label_dtype() if label is not None else None
         self._reader = VolumeReader(snapshot.store.config if config is None else config)
 
@@ -149,11 +154,11 @@ class StoreDataset(_Base, abc.ABC):
             keys: Keys of a sampler, or plain integers.
 
         Returns:
-            A :class:`~radioloader.datasets.collate.Batch`.
+            A :class:`~radioloader.datasets.collate.Batch`; what the transform returned, where there is one.
 
         Raises:
             ReadError: Voxels could not be read; names subject, collection, URI and box.
-            ShapeError: The samples have different shapes; names two of them.
+            ShapeError: The samples have different shapes, and no transform that may change them; names two of them.
         """
         placed = [self._resolve(key) for key in keys]
         if self.transform is None:
@@ -161,14 +166,14 @@ class StoreDataset(_Base, abc.ABC):
         # A transform may bring different shapes to one, so that they need not be stackable before it.
         groups = [[place] for place in placed] if self._shapes_differ(placed) else [placed]
         read = [sample for group in groups for sample in self._read(group)]
-        samples = [call_seeded(self.transform, sample, place.seed) for sample, place in zip(read, placed, strict=True)]
-        if all(isinstance(sample, Mapping) for sample in samples):
-            return Batch(samples, collate(samples))
-        return samples
+        # Not collated here: a collate_fn of the user's may bring what has different shapes together.
+        return [call_seeded(self.transform, sample, place.seed) for sample, place in zip(read, placed, strict=True)]
 
-    def _resolve(self, key: SampleKey | int) -> Placed:
-        if isinstance(key, int | np.integer):
-            index = int(key)
+    def _resolve(self, key: Any) -> Placed:
+        if not isinstance(key, self._key_type):
+            if not hasattr(key, "__index__"):
+                raise TypeError(f"{type(self).__name__} takes {self._key_type.__name__}s and integers, got {key!r}")
+            index = operator.index(key)
             if not -len(self) <= index < len(self):
                 raise IndexError(f"sample {index} is out of range, the dataset has {len(self)}")
             key = self.key(index % len(self))
@@ -279,6 +284,14 @@ class StoreDataset(_Base, abc.ABC):
 
     def _choose_label_dtype(self) -> torch.dtype:
         return _TORCH[np.result_type(*self.table.label_dtypes()).name]
+
+
+def _fit_pad_value(value: float, dtype: torch.dtype) -> float:
+    if not dtype.is_floating_point:
+        info = torch.iinfo(dtype)
+        if not float(value).is_integer() or not info.min <= value <= info.max:
+            raise ConfigError(f"pad_value={value} is no value of {dtype}, the dtype of the images")
+    return float(value)
 
 
 def _as_volumes(slot: npt.NDArray[Any], channels: int, axis: int | None) -> npt.NDArray[Any]:

@@ -38,38 +38,54 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         samples: One dict for each sample, all with the same keys.
 
     Raises:
-        ShapeError: Tensors of different shapes; names the key and the volumes.
+        ShapeError: Samples with different keys, or tensors of different shapes; names the key and the volumes.
     """
     if isinstance(samples, Batch):
         return samples.collated
-    result: dict[str, Any] = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples]
-        result[name] = _collate_values(name, values, samples)
-    return result
+    if not samples:
+        raise ShapeError("there are no samples to collate")
+    first = samples[0]
+    for sample in samples:
+        odd = [name for name in (*first, *sample) if (name in first) != (name in sample)]
+        if odd:
+            has, lacks = (first, sample) if odd[0] in first else (sample, first)
+            raise ShapeError(
+                f"cannot collate: {_name(has)} has the key {odd[0]!r}, {_name(lacks)} has not; a transform must give every sample "
+                "the same keys"
+            )
+    return {name: _collate_values(name, [sample[name] for sample in samples], samples) for name in first}
 
 
 def _collate_values(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]]) -> Any:
-    first = values[0]
-    if isinstance(first, np.ndarray) and first.dtype.kind in "biuf":
-        values = [torch.as_tensor(np.ascontiguousarray(value)) for value in values]
-        first = values[0]
-    if isinstance(first, torch.Tensor):
-        for value, sample in zip(values, samples, strict=True):
-            if value.shape != first.shape:
-                raise ShapeError(
-                    f"cannot stack {name!r}: {_name(samples[0])} has shape {tuple(first.shape)}, {_name(sample)} has "
-                    f"{tuple(value.shape)}; crop or pad to one size, or use batch_size=1"
-                )
-        out = allocate({name: ((len(values), *first.shape), first.dtype)})[name]
-        return torch.stack([value.as_subclass(torch.Tensor) for value in values], out=out)
-    if isinstance(first, bool | int | float | np.number):
+    values = [_as_tensor(value) for value in values]
+    if all(isinstance(value, torch.Tensor) for value in values):
+        return _stack(name, values, samples)
+    if all(isinstance(value, bool | int | float | np.number) for value in values):
         return torch.tensor(values)
-    if isinstance(first, Mapping) and all(
-        isinstance(value, Mapping) and value.keys() == first.keys() for value in values
-    ):
+    first = values[0]
+    if all(isinstance(value, Mapping) and value.keys() == first.keys() for value in values):
         return {key: _collate_values(f"{name}.{key}", [value[key] for value in values], samples) for key in first}
     return values
+
+
+def _as_tensor(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
+    return value
+
+
+def _stack(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    first, dtype = values[0], values[0].dtype
+    for value, sample in zip(values, samples, strict=True):
+        if value.shape != first.shape:
+            raise ShapeError(
+                f"cannot stack {name!r}: {_name(samples[0])} has shape {tuple(first.shape)}, {_name(sample)} has "
+                f"{tuple(value.shape)}; crop or pad to one size, or use batch_size=1"
+            )
+        dtype = torch.promote_types(dtype, value.dtype)
+    out = allocate({name: ((len(values), *first.shape), dtype)})[name]
+    # A subclass (MONAI's MetaTensor) would stack to one that says it lies where its first sample does.
+    return torch.stack([value.as_subclass(torch.Tensor) for value in values], out=out)
 
 
 def _name(sample: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
@@ -60,7 +61,7 @@ class DataLoader(_Base):
             sampler = KeySampler(dataset, shuffle=bool(shuffle), training=training, drop_last=drop_last and training)
             shuffle = None
         if collate_fn is None and batch_size is not None:
-            collate_fn = _collate
+            collate_fn = _collate_ours if ours else _collate
         super().__init__(
             dataset,
             batch_size,
@@ -82,8 +83,15 @@ class DataLoader(_Base):
                 set_epoch(epoch)
 
 
-def _collate(samples: Any) -> Any:
-    """Collate of this package for its samples, torch's for all others."""
-    if isinstance(samples, list) and samples and isinstance(samples[0], dict) and "obs_id" in samples[0]:
+def _collate_ours(samples: Any) -> Any:
+    """Collate of this package, also for samples of which a transform left other keys; torch's when they are no dicts any more."""
+    if isinstance(samples, list) and all(isinstance(sample, Mapping) for sample in samples):
         return collate(samples)
+    return torch.utils.data.default_collate(samples)
+
+
+def _collate(samples: Any) -> Any:
+    """Collate of this package for its samples (of a ``Subset``, say), torch's for all others."""
+    if isinstance(samples, list) and samples and isinstance(samples[0], Mapping) and "obs_id" in samples[0]:
+        return _collate_ours(samples)
     return torch.utils.data.default_collate(samples)

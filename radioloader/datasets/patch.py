@@ -11,8 +11,8 @@ import torch
 from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
-from radioloader.errors import ConfigError, ShapeError
-from radioloader.samplers.positions import Positions, UniformPositions, as_triple
+from radioloader.errors import ShapeError
+from radioloader.samplers.positions import Positions, UniformPositions, as_triple, as_whole
 from radioloader.types import Box, PatchKey
 
 __all__ = ["PatchDataset"]
@@ -43,6 +43,8 @@ class PatchDataset(StoreDataset):
         RadioloaderError: Arguments and store do not fit; see :class:`~radioloader.datasets.table.SubjectTable`.
     """
 
+    _key_type = PatchKey
+
     def __init__(
         self,
         store: Store,
@@ -54,7 +56,7 @@ class PatchDataset(StoreDataset):
         patches_per_volume: int = 1,
         pad: bool = False,
         pad_value: float = 0.0,
-        targets: Sequence[str] | Mapping[str, str] = (),
+        targets: str | Sequence[str] | Mapping[str, str] = (),
         subjects: Sequence[str] | None = None,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         dtype: torch.dtype | None = torch.float32,
@@ -63,8 +65,7 @@ class PatchDataset(StoreDataset):
         config: StorageConfig | None = None,
     ) -> None:
         self.patch_size = as_triple(patch_size, "patch_size", minimum=1)
-        if patches_per_volume < 1:
-            raise ConfigError(f"patches_per_volume={patches_per_volume} must be at least 1")
+        patches_per_volume = as_whole(patches_per_volume, "patches_per_volume", minimum=1)
         super().__init__(
             store,
             image=image,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import torch
 
 __all__ = ["call_seeded"]
 
-_lock = threading.RLock()
+# Keyed by process: a lock inherited through fork may be held by a thread that was not.
+_locks: dict[int, threading.RLock] = {}
 
 
 def call_seeded(transform: Callable[[Any], Any], sample: Any, seed: int) -> Any:
@@ -21,7 +23,7 @@ def call_seeded(transform: Callable[[Any], Any], sample: Any, seed: int) -> Any:
     A transform that carries its own generator (``set_random_state``, as MONAI's ``Randomizable`` does) is given the seed as well.
     Global generators are shared by all threads, so one call runs at a time.
     """
-    with _lock:
+    with _locks.setdefault(os.getpid(), threading.RLock()):
         states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
         try:
             torch.default_generator.manual_seed(seed % 2**63)

@@ -11,8 +11,8 @@ import torch
 from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
-from radioloader.errors import ConfigError
 from radioloader.geometry import plane_axis
+from radioloader.samplers.positions import as_whole
 from radioloader.types import Box, SliceKey
 
 __all__ = ["SliceDataset"]
@@ -44,6 +44,8 @@ class SliceDataset(StoreDataset):
         RadioloaderError: Arguments and store do not fit; see :class:`~radioloader.datasets.table.SubjectTable`.
     """
 
+    _key_type = SliceKey
+
     def __init__(
         self,
         store: Store,
@@ -53,7 +55,7 @@ class SliceDataset(StoreDataset):
         plane: str = "axial",
         context: int = 0,
         pad_value: float = 0.0,
-        targets: Sequence[str] | Mapping[str, str] = (),
+        targets: str | Sequence[str] | Mapping[str, str] = (),
         subjects: Sequence[str] | None = None,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         dtype: torch.dtype | None = torch.float32,
@@ -62,8 +64,6 @@ class SliceDataset(StoreDataset):
         config: StorageConfig | None = None,
     ) -> None:
         plane_axis("RAS", plane)  # a wrong plane fails here, not in the first batch
-        if context < 0:
-            raise ConfigError(f"context={context} must not be negative")
         super().__init__(
             store,
             image=image,
@@ -78,7 +78,7 @@ class SliceDataset(StoreDataset):
             config=config,
         )
         self.plane = plane
-        self.context = context
+        self.context = as_whole(context, "context", minimum=0)
         axes = [plane_axis(self.table.axcodes(volume), plane) for volume in range(len(self.table))]
         self._ends = np.cumsum(self.table.shapes[np.arange(len(self.table)), axes])
 

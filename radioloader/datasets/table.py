@@ -176,14 +176,17 @@ class SubjectTable:
         if odd.size:
             raise ShapeError(
                 f"subjects {self.subjects[0]!r} and {self.subjects[odd[0]]!r} have {channels[0]} and {channels[odd[0]]} {what} "
-                "channels (time "
-                "points); choose subjects with the same number"
+                "channels (time points); choose subjects with the same number"
             )
         return int(channels[0])
 
     def _target(self, snapshot: Snapshot, column: str) -> npt.NDArray[Any]:
         place = {subject: i for i, subject in enumerate(snapshot.subject_ids)}
         values = snapshot.metadata([column])[column][[place[subject] for subject in self.subjects]]
+        if values.dtype.kind == "M":
+            texts: npt.NDArray[Any] = np.datetime_as_string(values, unit="auto").astype(object)
+            texts[np.isnat(values)] = None
+            values = texts
         missing = [
             subject
             for subject, value in zip(self.subjects, values.tolist(), strict=True)
@@ -199,6 +202,7 @@ class SubjectTable:
 
 
 def _choose(snapshot: Snapshot, available: Sequence[str], subjects: Sequence[str] | None) -> list[str]:
+    subjects = [subjects] if isinstance(subjects, str) else subjects
     chosen = list(available) if subjects is None else [str(subject) for subject in subjects]
     unknown = sorted(set(chosen) - set(available))
     if unknown:

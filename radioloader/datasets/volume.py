@@ -35,13 +35,15 @@ class VolumeDataset(StoreDataset):
         RadioloaderError: Arguments and store do not fit; see :class:`~radioloader.datasets.table.SubjectTable`.
     """
 
+    _key_type = VolumeKey
+
     def __init__(
         self,
         store: Store,
         *,
         image: str | Sequence[str],
         label: str | None = None,
-        targets: Sequence[str] | Mapping[str, str] = (),
+        targets: str | Sequence[str] | Mapping[str, str] = (),
         subjects: Sequence[str] | None = None,
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         dtype: torch.dtype | None = torch.float32,

@@ -82,6 +82,8 @@ def source_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
         base = path.name[: -len(suffix)]
         files = (_sibling(path, base, "hdr"), _sibling(path, base, "img"))
     for file in files:
+        if file.is_symlink() and not file.exists():
+            raise FormatError(f"{file}: a link to {file.readlink()}, which does not exist; fetch or restore it")
         if not file.exists():
             raise FormatError(
                 f"{path}: the file {file.name} does not exist"

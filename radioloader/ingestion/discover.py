@@ -5,9 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import SUFFIXES, stem
@@ -66,6 +65,10 @@ def discover(images: Mapping[str, Source], *, subject_regex: str | None = None, 
     Raises:
         ConfigError: A source matches nothing, or files cannot be matched to subjects.
     """
+    if not isinstance(images, Mapping):
+        raise ConfigError(
+            f"images={images!r} is not a mapping from collection to source, such as {{'T1w': 'images/*.nii.gz'}}"
+        )
     if not images:
         raise ConfigError("images is empty; give at least one collection, such as {'T1w': 'images/*.nii.gz'}")
     named: dict[str, dict[str, list[str]]] = {}
@@ -75,7 +78,7 @@ def discover(images: Mapping[str, Source], *, subject_regex: str | None = None, 
         if not isinstance(name, str) or not name:
             raise ConfigError(f"the collection name {name!r} is not a non-empty string")
         if isinstance(source, Mapping):
-            named[name] = {str(subject): [str(Path(path).absolute())] for subject, path in source.items()}
+            named[name] = {str(subject): [_absolute(path)] for subject, path in source.items()}
             if not named[name]:
                 raise ConfigError(f"collection {name!r}: the mapping is empty")
         else:
@@ -102,7 +105,7 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
         if os.path.isdir(text):
             found = _nifti(os.path.join(text, entry) for entry in os.listdir(text))
             if not found:
-                found = _nifti(os.path.join(root, file) for root, _, files in os.walk(text) for file in files)
+                found = _nifti(_walk(text))
             if not found:
                 raise ConfigError(f"collection {name!r}: the folder {text} holds no NIfTI file ({', '.join(SUFFIXES)})")
         elif os.path.isfile(text):
@@ -113,26 +116,46 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
             if not found:
                 what = f"matches {len(matches)} files, but none is NIfTI" if matches else "matches nothing"
                 raise ConfigError(f"collection {name!r}: {text} {what} (looked in {os.getcwd()})")
-    else:
-        found = [os.path.expanduser(os.fspath(path)) for path in source]
+    elif isinstance(source, Iterable):
+        found = [os.fspath(path) for path in source]
         if not found:
             raise ConfigError(f"collection {name!r}: the list of files is empty")
-    return sorted(dict.fromkeys(os.path.abspath(path) for path in found))
+    else:
+        raise ConfigError(f"collection {name!r}: {source!r} is no glob, folder, list of paths or mapping")
+    return _without_twins(sorted({_absolute(path) for path in found}))
 
 
-def _nifti(paths: object) -> list[str]:
-    result = []
-    for path in paths:  # type: ignore[attr-defined]
-        base = os.path.basename(path)
-        lower = base.lower()
-        if base.startswith(".") or not lower.endswith(SUFFIXES) or not os.path.isfile(path):
-            continue
-        if lower.endswith((".img", ".img.gz")) and any(
-            os.path.exists(re.sub(r"\.img(\.gz)?$", h, path, flags=re.I)) for h in (".hdr", ".hdr.gz")
-        ):
-            continue  # its header stands for the pair
-        result.append(path)
-    return result
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Files below a folder; hidden folders are left out, links to folders are followed once."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = [
+            f for f in folders if not f.startswith(".") and os.path.realpath(os.path.join(root, f)) not in seen
+        ]
+        yield from (os.path.join(root, file) for file in files)
+
+
+def _nifti(paths: Iterable[str]) -> list[str]:
+    # A link to nothing (a file that git-annex has not fetched) counts: it is a subject that fails, not one that vanishes.
+    return [
+        path
+        for path in paths
+        if not os.path.basename(path).startswith(".")
+        and path.lower().endswith(SUFFIXES)
+        and (os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path)))
+    ]
+
+
+def _without_twins(paths: list[str]) -> list[str]:
+    """``paths`` without the .img files whose .hdr is among them and stands for the pair."""
+    header, voxels = re.compile(r"\.hdr(\.gz)?$", re.I), re.compile(r"\.img(\.gz)?$", re.I)
+    pairs = {header.sub("", path) for path in paths if header.search(path)}
+    return [path for path in paths if not (voxels.search(path) and voxels.sub("", path) in pairs)]
 
 
 Rule = Callable[[str, list[str]], list[str]]
@@ -215,6 +238,14 @@ def _name_subjects(
     return text, grouped
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a file name that are not UTF-8 become lone surrogates
+        return False
+    return True
+
+
 def _by_regex(regex: str) -> Rule:
     try:
         pattern = re.compile(regex)
@@ -255,6 +286,9 @@ def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, al
                 )
         if not subject:
             problems.append(f"empty subject id for {', '.join(files.values())}")
+        broken = [text for text in [*files.values(), subject] if not _is_unicode(text)]
+        if broken:
+            problems.append(f"{broken[0]}: the name is not valid UTF-8; rename it")
         cohort.files[subject] = files
         if problems:
-            cohort.failures[subject] = "; ".join(problems)
+            cohort.failures[subject] = "; ".join(problems).encode("utf-8", "backslashreplace").decode()

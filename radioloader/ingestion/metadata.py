@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from radioloader.storage.table import Column
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SUBJECT_COLUMNS", "Metadata", "load_metadata"]
+__all__ = ["SUBJECT_COLUMNS", "Metadata", "MetadataTable", "load_metadata", "read_table"]
 
 SUBJECT_COLUMNS = ("obs_subject_id", "participant_id", "subject_id", "subject")
 
@@ -35,22 +36,32 @@ class Metadata:
     rows: dict[str, dict[str, Any]]
 
 
-def load_metadata(
-    source: pd.DataFrame | str | os.PathLike[str], existing: Mapping[str, Column], subjects: Sequence[str]
-) -> tuple[Metadata, list[str]]:
-    """Read subjects' metadata.
+@dataclass(frozen=True, slots=True)
+class MetadataTable:
+    """A user's table as it was given.
+
+    Attributes:
+        name: The file, or ``"obs_meta"`` for a DataFrame; for messages.
+        key: The column of subject ids.
+        ids: Subject id of each row, unique.
+        frame: All columns.
+    """
+
+    name: str
+    key: str
+    ids: list[str]
+    frame: pd.DataFrame
+
+
+def read_table(source: pd.DataFrame | str | os.PathLike[str]) -> MetadataTable:
+    """Read the table of subjects.
 
     Args:
         source: A DataFrame, or the path of a .csv or .tsv file (``n/a`` and empty cells are missing). One column holds the subject's
             id: ``obs_subject_id``, ``participant_id`` (BIDS), ``subject_id`` or ``subject``.
-        existing: The users' columns that the store has; values are converted to their kinds.
-        subjects: Ids that are being ingested.
-
-    Returns:
-        The rows of ``subjects``, and notes.
 
     Raises:
-        CatalogError: No id column, an id twice, a column that does not fit the store's.
+        CatalogError: It cannot be read, has no id column, or an id or a column twice.
     """
     frame, name = _read(source)
     key = next((column for column in SUBJECT_COLUMNS if column in frame.columns), None)
@@ -58,10 +69,38 @@ def load_metadata(
         raise CatalogError(
             f"{name}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got {list(frame.columns)}"
         )
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise CatalogError(f"{name}: the column {repeated[0]!r} occurs more than once; rename one")
+    empty = np.flatnonzero(frame[key].isna())
+    if empty.size:
+        raise CatalogError(
+            f"{name}: {empty.size} rows have no {key}, the first is row {empty[0] + 1}; fill it in, or remove the row"
+        )
     ids = [str(value) for value in frame[key]]
-    twice = sorted({subject for subject in ids if ids.count(subject) > 1}) if len(set(ids)) < len(ids) else []
+    twice = sorted(subject for subject, count in Counter(ids).items() if count > 1)
     if twice:
         raise CatalogError(f"{name}: {key} is not unique, such as {twice[:3]}; keep one row for each subject")
+    return MetadataTable(name, key, ids, frame)
+
+
+def load_metadata(
+    table: MetadataTable, existing: Mapping[str, Column], subjects: Sequence[str]
+) -> tuple[Metadata, list[str]]:
+    """Type a table's columns and take the rows of the subjects that are being ingested.
+
+    Args:
+        table: What :func:`read_table` gave.
+        existing: The users' columns that the store has; values are converted to their kinds.
+        subjects: Ids that are being ingested.
+
+    Returns:
+        The rows of ``subjects``, and notes.
+
+    Raises:
+        CatalogError: A column does not fit the store's.
+    """
+    name, key, ids, frame = table.name, table.key, table.ids, table.frame
     wanted = set(subjects)
     if not wanted & set(ids) and wanted & {f"sub-{subject}" for subject in ids}:
         ids = [f"sub-{subject}" for subject in ids]  # BIDS allows the bare label in participants.tsv
@@ -70,8 +109,6 @@ def load_metadata(
     for column in frame.columns:
         if column == key:
             continue
-        if frame.columns.tolist().count(column) > 1:
-            raise CatalogError(f"{name}: the column {column!r} occurs more than once; rename one")
         on_disk = f"{USER_PREFIX}{column}"
         series = frame[column]
         old = existing.get(on_disk)
@@ -153,8 +190,12 @@ def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
             yield convert(value)
         except (TypeError, ValueError) as error:
             raise CatalogError(
-                f"{what}: {value!r} is not a value of kind {kind}, which this column has; {error}"
+                f"{what}: {value!r} does not fit, the column holds {_KINDS[kind]} since it was created; convert it, or use another column "
+                "name"
             ) from error
+
+
+_KINDS = {"bool": "true and false", "int": "whole numbers", "float": "numbers", "str": "text", "datetime": "times"}
 
 
 def _bool(value: Any) -> bool:
@@ -165,8 +206,8 @@ def _bool(value: Any) -> bool:
 
 def _int(value: Any) -> int:
     number = int(value)
-    if number != value:
-        raise ValueError("expected a whole number; the column was created with whole numbers")
+    if number != value and not isinstance(value, str):
+        raise ValueError("expected a whole number")
     return number
 
 

@@ -14,7 +14,7 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError, IngestError, StoreWriteError
 from radioloader.formats.orientation import check_orientation
 from radioloader.ingestion.discover import Cohort, Source, discover, is_label_name
-from radioloader.ingestion.metadata import Metadata, load_metadata
+from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata, read_table
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
 from radioloader.ingestion.subject import Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
@@ -91,8 +91,12 @@ def ingest(
         raise ConfigError(f"workers={workers} must be at least 1")
     if not grid_tolerance_mm >= 0:
         raise ConfigError(f"grid_tolerance_mm={grid_tolerance_mm} must not be negative")
+    if not commit_interval_s >= 0:
+        raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
     cohort = discover(images, subject_regex=subject_regex, allow_missing=allow_missing)
     kinds = _kinds(images, labels)
+    # Before the store is made: a mistyped name should not leave one behind.
+    table = None if obs_meta is None else read_table(obs_meta)
     report = IngestReport(str(uri), notes=list(cohort.notes))
     if cohort.rule:
         report.notes.append(f"subject ids come from: {cohort.rule}")
@@ -102,7 +106,7 @@ def ingest(
     report.uri = store.uri
     with store.write() as transaction, _Progress(progress, len(cohort.files)) as show:
         job = _Job(store, transaction, cohort, kinds, orientation, grid_tolerance_mm, config)
-        job.load_metadata(obs_meta, report)
+        job.load_metadata(table, report)
         try:
             job.run(
                 report,
@@ -115,7 +119,7 @@ def ingest(
         finally:
             report.items.sort(key=lambda item: item.subject)
             report.seconds = time.monotonic() - started
-        report.version = transaction.commits.version
+            report.version = transaction.commits.version
     return report
 
 
@@ -217,7 +221,7 @@ class _Job:
                     known.setdefault(subject, {})[name] = Known(source_hash, recipe)
         return known
 
-    def load_metadata(self, source: Any, report: IngestReport) -> None:
+    def load_metadata(self, source: MetadataTable | None, report: IngestReport) -> None:
         table = self._store.table("obs_meta")
         rows = newest(table.read(), self._transaction.commits, "obs_subject_id")
         columns = {name: column for name, column in table.columns().items() if name.startswith(USER_PREFIX)}
@@ -225,6 +229,11 @@ class _Job:
             subject: {name: _scalar(rows[name][place]) for name in columns}
             for place, subject in enumerate(rows["obs_subject_id"].tolist())
         }
+        if self._existing_metadata and not self._existing_metadata.keys() & self._cohort.files.keys():
+            report.notes.append(
+                f"all subjects are new: the store has {_some(self._existing_metadata)}, these are {_some(self._cohort.files)}; if they "
+                "should be the same ones, give subject_regex (--subject-regex), or mappings from subject id to path"
+            )
         if source is not None:
             self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
             report.notes += notes
@@ -296,8 +305,25 @@ class _Job:
             raise error
 
     def _commit(self) -> None:
-        """Make the finished subjects exist."""
-        finished, self._finished = self._finished, []
+        """Make the finished subjects exist. Where this fails or is interrupted, none of them does, and it can be tried again."""
+        finished = self._finished
+        made: list[str] = []
+        try:
+            volumes = self._append_volumes(finished, made)
+            metadata = self._append_metadata([result.subject for result in finished])
+            if self._transaction.pending:
+                changes = {"volumes": volumes, "obs_meta": len(metadata)}
+                self._transaction.commit(f"ingest of {volumes} volumes", changes)
+        except BaseException:
+            # The commit made after a Ctrl-C or an error must not bring half of these rows to light.
+            self._transaction.abandon()
+            raise
+        self._finished = []
+        self._collections |= {name: (self._collections[name][0], False) for name in made}
+        self._existing_metadata |= metadata
+
+    def _append_volumes(self, finished: Sequence[SubjectResult], made: list[str]) -> int:
+        """Append the volumes' rows and those of new collections, whose names go into ``made``; returns the number of volumes."""
         volumes = 0
         for name, (info, new) in self._collections.items():
             rows = [result.rows[name] for result in finished if name in result.rows]
@@ -311,25 +337,22 @@ class _Job:
             if new:
                 row = {"collection_id": [info.id], "name": [name], "kind": [info.kind], "recipe": [self._recipe]}
                 self._transaction.append(self._store.table("collections"), row)
-                self._collections[name] = (info, False)
-        subjects = self._append_metadata([result.subject for result in finished])
-        if self._transaction.pending:
-            self._transaction.commit(f"ingest of {volumes} volumes", {"volumes": volumes, "obs_meta": subjects})
+                made.append(name)
+        return volumes
 
-    def _append_metadata(self, subjects: Iterable[str]) -> int:
-        rows = []
+    def _append_metadata(self, subjects: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Append the subjects' rows that differ from the store's; returns them."""
+        rows: dict[str, dict[str, Any]] = {}
         for subject in subjects:
             old = self._existing_metadata.get(subject)
             new = (old or {}) | self._metadata.rows.get(subject, {})
             if old is None or any(not _same(old.get(name), value) for name, value in new.items()):
-                rows.append({"obs_subject_id": subject, **new})
-                self._existing_metadata[subject] = new
+                rows[subject] = new
         if rows:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            self._transaction.append(
-                self._store.table("obs_meta"), {name: [row.get(name) for row in rows] for name in names}
-            )
-        return len(rows)
+            names = dict.fromkeys(name for row in rows.values() for name in row)
+            columns = {name: [row.get(name) for row in rows.values()] for name in names}
+            self._transaction.append(self._store.table("obs_meta"), {"obs_subject_id": list(rows), **columns})
+        return rows
 
 
 def _lost(task: SubjectTask) -> SubjectResult:
@@ -340,6 +363,11 @@ def _lost(task: SubjectTask) -> SubjectResult:
             "ingest with fewer workers, or leave the subject out"
         ),
     )
+
+
+def _some(subjects: Iterable[str]) -> str:
+    names = sorted(subjects)
+    return ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

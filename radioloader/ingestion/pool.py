@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 __all__ = ["run"]
@@ -48,18 +49,23 @@ def run(
     try:
         while waiting or suspects or flying:
             alone = bool(suspects)
-            if suspects:
-                task = suspects.popleft()
-                flying[pool.submit(function, task)] = task
-            while not alone and waiting and len(flying) < 2 * workers:
-                task = waiting.popleft()
-                flying[pool.submit(function, task)] = task
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            broken = _is_broken(done)
+            queue = suspects if alone else waiting
+            broken = False
+            while queue and not broken and len(flying) < (1 if alone else 2 * workers):
+                task = queue.popleft()
+                try:
+                    with _uninterrupted():
+                        future = pool.submit(function, task)
+                    flying[future] = task
+                except BrokenExecutor:  # a worker died since the last look
+                    queue.appendleft(task)
+                    broken = True
+            done = wait(flying, return_when=FIRST_COMPLETED).done if flying else set()
+            broken = broken or _is_broken(done)
             if broken:
                 if executor is not None:
                     raise RuntimeError("the executor lost its workers; start another one and run the same ingest again")
-                done, _ = wait(flying)  # they all end with that error, except those that had finished before
+                done = wait(flying).done  # they all end with that error, except those that had finished before
             for future in done:
                 task = flying.pop(future)
                 if not isinstance(future.exception(), BrokenExecutor):
@@ -72,6 +78,8 @@ def run(
                 _stop(pool)
                 pool = _start(workers)
     finally:
+        for future in flying:
+            future.cancel()
         if executor is None:
             _stop(pool)
 
@@ -81,17 +89,48 @@ def _is_broken(futures: Iterable[Future[Any]]) -> bool:
 
 
 def _start(workers: int) -> Executor:
+    from multiprocessing import resource_tracker
+
     from loky import ProcessPoolExecutor
     from loky.backend import get_context
 
-    executor: Executor = ProcessPoolExecutor(
-        workers, context=get_context("loky"), initializer=_begin_worker, initargs=(os.getpid(),)
-    )
+    # Each worker would start it, and up to Python 3.11 that ends with SIGINT unblocked.
+    resource_tracker.ensure_running()
+    with _uninterrupted():
+        executor: Executor = ProcessPoolExecutor(
+            workers, context=get_context("loky"), initializer=_begin_worker, initargs=(os.getpid(),)
+        )
     return executor
 
 
 def _stop(pool: Any) -> None:
-    pool.shutdown(wait=True, kill_workers=True)
+    with _uninterrupted():
+        pool.shutdown(wait=True, kill_workers=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C has its effect when this block has ended, and processes that are started in it never see it.
+
+    An executor that is interrupted while it starts or stops leaves threads and processes behind. Ctrl-C reaches the whole process
+    group, and the parent decides what happens then; workers that would ignore it once they run would still show a traceback when
+    it meets them while they import, so they inherit it blocked.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler: Any = signal.getsignal(signal.SIGINT)
+    # The mask is this thread's; another thread may get the signal, and Python's handler runs in the main thread all the same.
+    replaced = callable(handler) and threading.current_thread() is threading.main_thread()
+    pending: list[Any] = []
+    if replaced:
+        signal.signal(signal.SIGINT, lambda *what: pending.append(what))
+    try:
+        yield
+    finally:
+        if replaced:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if pending:
+            handler(*pending[0])
 
 
 def _begin_worker(parent: int) -> None:
@@ -99,8 +138,6 @@ def _begin_worker(parent: int) -> None:
     import loky.process_executor
 
     loky.process_executor._USE_PSUTIL = False
-    # Ctrl-C reaches the whole process group; the parent decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(parent,), daemon=True, name="radioloader-follow-parent").start()
 
 

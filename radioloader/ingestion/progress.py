@@ -81,9 +81,9 @@ class ProgressBar:
     def _line(self) -> None:
         self._last = time.monotonic()
         seconds = self._last - self._started
-        left = seconds / self._done * (self._total - self._done) if self._done else 0.0
+        left = f", {seconds / self._done * (self._total - self._done):.0f} s left" if self._done else ""
         self._console.print(
-            f"ingest {self._done}/{self._total} subjects, {self._failed} failed, {self._rate()}, {left:.0f} s left",
+            f"ingest {self._done}/{self._total} subjects, {self._failed} failed, {self._rate()}{left}",
             markup=False,
             highlight=False,
             soft_wrap=True,

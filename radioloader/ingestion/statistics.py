@@ -75,6 +75,8 @@ def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
             return []
         if float(np.abs(voxels).max()) > 2**31:
             return []
+    elif voxels.dtype == np.uint64 and voxels.max() > np.iinfo(np.int64).max:
+        return []
     # First how many, then which ones, slab by slab: the places of a large background would need eight times the volume's memory.
     counts: dict[int, int] = {}
     for slab in _slabs(voxels):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,19 @@ import numpy as np
 from radioloader.errors import ConfigError
 from radioloader.types import Triple
 
-__all__ = ["GridPositions", "Positions", "UniformPositions", "as_triple"]
+__all__ = ["GridPositions", "Positions", "UniformPositions", "as_triple", "as_whole"]
+
+
+def as_whole(value: int, name: str, *, minimum: int | None = None) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ConfigError: Not a whole number of at least ``minimum``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or (minimum is not None and value < minimum):
+        least = "" if minimum is None else f" of at least {minimum}"
+        raise ConfigError(f"{name}={value!r} must be a whole number{least}")
+    return int(value)
 
 
 def as_triple(value: int | Sequence[int], name: str, *, minimum: int) -> Triple:
@@ -19,8 +31,10 @@ def as_triple(value: int | Sequence[int], name: str, *, minimum: int) -> Triple:
     Raises:
         ConfigError: Not one or three whole numbers of at least ``minimum``.
     """
-    values = (value,) * 3 if isinstance(value, int | np.integer) else tuple(value)
-    if len(values) != 3 or any(not isinstance(v, int | np.integer) or v < minimum for v in values):
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * 3
+    if len(values) != 3 or any(
+        isinstance(v, bool) or not isinstance(v, int | np.integer) or v < minimum for v in values
+    ):
         raise ConfigError(f"{name}={value!r} must be one or three whole numbers (x, y, z) of at least {minimum}")
     return (int(values[0]), int(values[1]), int(values[2]))
 

@@ -90,12 +90,14 @@ class KeySampler(_Base):
         self._iterated = False
 
     def __iter__(self) -> Iterator[Any]:
+        # A generator, so that an epoch begins with its first key: torch's loader makes iterators that it does not use.
         if self._iterated:
             self.epoch += 1
         self._iterated = True
         epoch = self.epoch if self.training else 0
         dataset: Any = self.dataset
-        return (dataset.key(index, epoch=epoch) for index in self._shard(epoch).tolist())
+        for index in self._shard(epoch).tolist():
+            yield dataset.key(index, epoch=epoch)
 
     def _shard(self, epoch: int) -> Any:
         dataset: Any = self.dataset

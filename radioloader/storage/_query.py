@@ -55,7 +55,7 @@ class PublicHandle:
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         index = tuple(slice(a, b + 1) for a, b in ranges)
-        out[...] = self._array.query(attrs=[VOXELS])[index][VOXELS].reshape(out.shape)
+        out[...] = self._array.subarray(index, attrs=[VOXELS])[VOXELS].reshape(out.shape)
 
 
 def _direct_works() -> bool:

@@ -4,6 +4,9 @@ Fork rules. A context holds threads and locks, which a forked child does not get
 parent's context, or destroyed it, was seen to hang. So contexts are keyed by process id, another process's entries are never
 read, evicted or cleared, and no context is ever finalised: one reference of each is leaked on purpose, so that no interpreter
 that shuts down (the parent's or a forked child's) runs its destructor. The operating system takes it all back.
+
+libtiledb itself keeps a thread for the whole process and joins it in a C++ destructor at exit. A forked child that ends through
+``sys.exit`` has no such thread, and was seen to hang or abort there: such children leave without the exit handlers of their parent.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ __all__ = ["context_for", "get_context"]
 
 _contexts: dict[tuple[int, str], tiledb.Ctx] = {}
 _locks: dict[int, threading.Lock] = {}
+_guarded = False
 
 
 def get_context(config: StorageConfig | None = None, *, remote: bool = False) -> tiledb.Ctx:
@@ -51,7 +55,25 @@ def _make(config: StorageConfig, *, remote: bool) -> tiledb.Ctx:
     # For Python before 3.12, tiledb-py replaces os.fork of the whole process by one that warns of deadlocks. With the rules
     # above forking is safe, so that every fork of a DataLoader worker would print a false alarm.
     os.fork = fork
+    _guard_forks()
     return context
+
+
+def _guard_forks() -> None:
+    """From now on, let forked children of this process end without libtiledb's destructors (glibc only)."""
+    global _guarded
+    libc = ctypes.CDLL(None)
+    if _guarded or not all(hasattr(libc, name) for name in ("on_exit", "_exit", "fcloseall")):
+        return
+    _guarded = True
+    leave, flush = (ctypes.cast(function, ctypes.c_void_p) for function in (libc._exit, libc.fcloseall))
+
+    def after_fork() -> None:
+        # Exit handlers run last in, first out: the child's own, then these two (``_exit`` takes the status), never the parent's.
+        libc.on_exit(leave, None)
+        libc.on_exit(flush, None)
+
+    os.register_at_fork(after_in_child=after_fork)
 
 
 def context_for(uri: str, config: StorageConfig | None = None) -> tiledb.Ctx:

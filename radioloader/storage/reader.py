@@ -130,16 +130,10 @@ class VolumeReader:
             ShapeError: ``out`` has another shape than the region.
             ReadError: The array is missing, damaged or out of reach; names subject, collection, URI and box.
         """
-        shape = ref.spatial_shape if box is None else box.shape
-        if len(ref.shape) == 4:
-            shape = (ref.channels, *shape)  # type: ignore[assignment]
-        target = (
-            np.empty(shape, ref.value_dtype if dtype is None else np.dtype(dtype)) if out is None else _as_numpy(out)
-        )
-        if target.shape != shape:
-            raise ShapeError(
-                f"the buffer has shape {target.shape}, but box {box or 'None (the whole volume)'} of {ref.describe()} has {shape}"
-            )
+        if out is None:
+            target = np.empty(_shape(ref, box), ref.value_dtype if dtype is None else np.dtype(dtype))
+        else:
+            target = _as_numpy(out)
         self._check_process()
         self._read(ReadRequest(ref, box, target, pad_value))
         return target
@@ -203,6 +197,7 @@ class VolumeReader:
 
     def _read(self, request: ReadRequest) -> None:
         ref, out = request.ref, request.out
+        _check_buffer(request)
         box = Box.whole(ref.shape) if request.box is None else request.box
         inner = box.clip(ref.shape)
         if inner is None:
@@ -250,6 +245,23 @@ class VolumeReader:
 
 
 _KEPT_SCRATCH = 64 * 2**20
+
+
+def _shape(ref: VolumeRef, box: Box | None) -> tuple[int, ...]:
+    """Shape of what is read: (X, Y, Z), or (T, X, Y, Z) for a 4D volume."""
+    spatial = ref.spatial_shape if box is None else box.shape
+    return (ref.channels, *spatial) if len(ref.shape) == 4 else spatial
+
+
+def _check_buffer(request: ReadRequest) -> None:
+    # TileDB looks at neither: it would fill a larger buffer in part, and write into memory that numpy calls read-only.
+    shape, out = _shape(request.ref, request.box), request.out
+    if out.shape == shape and out.flags.writeable:
+        return
+    what = f"box {request.box or 'None (the whole volume)'} of {request.ref.describe()}"
+    if out.shape != shape:
+        raise ShapeError(f"the buffer has shape {out.shape}, but {what} has {shape}")
+    raise ShapeError(f"the buffer for {what} is read-only")
 
 
 def _as_numpy(out: Any) -> npt.NDArray[Any]:

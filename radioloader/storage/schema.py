@@ -40,17 +40,17 @@ def tile_extents(shape: Sequence[int], tile: TileConfig, codes: str = "RAS") -> 
     return (*extents, *[1] * (len(shape) - 3))
 
 
-def filters(dtype: np.dtype[Any], compression: CompressionConfig) -> list[Any]:
+def filters(dtype: np.dtype[Any], compression: CompressionConfig, ctx: tiledb.Ctx) -> list[Any]:
     """The filter pipeline of voxels of ``dtype``, in the order in which it is applied on writing."""
     pipeline: list[Any] = []
     if compression.shuffle and dtype.itemsize > 1 and compression.codec != "none":
-        pipeline.append(tiledb.ByteShuffleFilter())
+        pipeline.append(tiledb.ByteShuffleFilter(ctx=ctx))
     if compression.codec == "zstd":
-        pipeline.append(tiledb.ZstdFilter(level=compression.level))
+        pipeline.append(tiledb.ZstdFilter(level=compression.level, ctx=ctx))
     elif compression.codec == "lz4":
-        pipeline.append(tiledb.LZ4Filter())
+        pipeline.append(tiledb.LZ4Filter(ctx=ctx))
     if compression.checksum:
-        pipeline.append(tiledb.ChecksumSHA256Filter())
+        pipeline.append(tiledb.ChecksumSHA256Filter(ctx=ctx))
     return pipeline
 
 
@@ -69,9 +69,8 @@ def voxel_schema(
         tiledb.Dim(name=name, domain=(0, int(n) - 1), tile=extent, dtype=np.int64, ctx=ctx)
         for name, n, extent in zip("xyzt", shape, extents, strict=False)
     ]
-    attribute = tiledb.Attr(
-        name=VOXELS, dtype=dtype, filters=tiledb.FilterList(filters(dtype, write.compression)), ctx=ctx
-    )
+    pipeline = tiledb.FilterList(filters(dtype, write.compression, ctx), ctx=ctx)
+    attribute = tiledb.Attr(name=VOXELS, dtype=dtype, filters=pipeline, ctx=ctx)
     return tiledb.ArraySchema(
         domain=tiledb.Domain(*dimensions, ctx=ctx), attrs=[attribute], cell_order="C", tile_order="C", ctx=ctx
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -102,12 +103,15 @@ class Store:
         """Whether a usable store is at the URI; False when it may be created there."""
         if not is_remote(self.uri):
             path = Path(self.uri)
-            if not path.exists():
-                return False
-            if not path.is_dir():
-                raise NotAStoreError(f"{self.uri} is a file, not a radioloader store; give another path")
-            if not any(path.iterdir()):
-                return False
+            try:
+                if not path.exists():
+                    return False
+                if not path.is_dir():
+                    raise NotAStoreError(f"{self.uri} is a file, not a radioloader store; give another path")
+                if not any(path.iterdir()):
+                    return False
+            except OSError as error:
+                raise ReadError(f"could not look at {self.uri}: {error.strerror}") from error
         ctx = context_for(self.uri, self.config)
         try:
             kind = tiledb.object_type(self.uri, ctx=ctx)
@@ -139,7 +143,7 @@ class Store:
     def _has_commits(self, ctx: tiledb.Ctx) -> bool:
         try:
             return bool(self.commits().ids.size)
-        except tiledb.TileDBError:
+        except ReadError:
             return False
 
     def _create(self) -> None:
@@ -161,7 +165,7 @@ class Store:
         # Built beside its place and renamed into it: nobody ever sees half a store.
         target = Path(self.uri)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f".{target.name}.creating-*"):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.creating-*"):
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S:
                     shutil.rmtree(left)
@@ -272,6 +276,10 @@ class Transaction:
         if rows and len(next(iter(rows.values()))):
             self._counters[table.uri] = table.append(self._id, rows, counter=self._counters.get(table.uri, 0))
 
+    def abandon(self) -> None:
+        """Forget the rows appended since the last commit: they stay where they are, under an id that nobody will commit."""
+        self._begin()
+
     def commit(self, message: str, changes: Mapping[str, Any]) -> int:
         """Make the appended rows exist.
 
@@ -326,4 +334,8 @@ def _lock(store: Path) -> Iterator[None]:
             file.flush()
         except OSError as error:
             raise StoreWriteError(f"could not write {path}: {error.strerror}") from error
-        yield
+        try:
+            yield
+        finally:
+            # Closing would not do: processes that were forked meanwhile hold the file, and with it the lock, open.
+            fcntl.flock(file, fcntl.LOCK_UN)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.config import StorageConfig
-from radioloader.errors import CatalogError, StoreWriteError
+from radioloader.errors import CatalogError, ReadError, StoreWriteError
 from radioloader.storage.context import context_for
 
 __all__ = ["COUNTER_BITS", "Column", "Commits", "Table", "newest"]
@@ -50,13 +50,13 @@ class Column:
     def attribute(self, ctx: tiledb.Ctx) -> tiledb.Attr:
         """The TileDB attribute of this column."""
         # SHA-256 over table tiles is cheap (tables are small), and a flipped bit in them would misplace whole volumes.
-        pipeline = tiledb.FilterList([tiledb.ZstdFilter(level=3), tiledb.ChecksumSHA256Filter()])
+        filters = [tiledb.ZstdFilter(level=3, ctx=ctx), tiledb.ChecksumSHA256Filter(ctx=ctx)]
         return tiledb.Attr(
             name=self.name,
             dtype=_DTYPES[self.kind],
             var=self.kind in ("str", "bytes"),
             nullable=self.nullable,
-            filters=pipeline,
+            filters=tiledb.FilterList(filters, ctx=ctx),
             ctx=ctx,
         )
 
@@ -121,7 +121,10 @@ class Table:
 
     def columns(self) -> dict[str, Column]:
         """The columns besides ``row``, ``commit`` and ``deleted``, by name."""
-        schema = tiledb.ArraySchema.load(self.uri, ctx=self._ctx)
+        try:
+            schema = tiledb.ArraySchema.load(self.uri, ctx=self._ctx)
+        except tiledb.TileDBError as error:
+            raise ReadError(f"could not read the table {self.uri}: {error}") from error
         return _columns_of(schema)
 
     def add_columns(self, columns: Sequence[Column]) -> None:
@@ -146,7 +149,10 @@ class Table:
             evolution = tiledb.ArraySchemaEvolution(ctx)
             for column in new:
                 evolution.add_attribute(column.attribute(ctx))
-            evolution.array_evolve(self.uri)
+            try:
+                evolution.array_evolve(self.uri)
+            except tiledb.TileDBError as error:
+                raise StoreWriteError(f"could not add columns to the table {self.uri}: {error}") from error
 
     def append(self, commit: int, rows: Mapping[str, Sequence[Any]], *, counter: int = 0) -> int:
         """Append rows; they exist once ``commit`` is committed.
@@ -186,26 +192,30 @@ class Table:
 
         Args:
             names: Columns to read; None reads all.
+
+        Raises:
+            ReadError: The table is missing, damaged or out of reach.
         """
         for attempt in range(5):
             try:
                 with tiledb.open(self.uri, "r", ctx=self._ctx) as array:
                     if names is None:
                         names = list(_columns_of(array.schema))
-                    result = array.query(attrs=["commit", "deleted", *names])[:]
+                    # Not ``query``: that makes TileDB's default context besides ours, one for each thread.
+                    result = array.subarray(slice(None), attrs=["commit", "deleted", *names])
                     return {name: _decode(values) for name, values in result.items()}
-            except tiledb.TileDBError:
+            except tiledb.TileDBError as error:
                 # A writer may have consolidated the table between our listing and our reading of its fragments.
                 if attempt == 4:
-                    raise
+                    raise ReadError(f"could not read the table {self.uri}: {error}") from error
         raise AssertionError("unreachable")
 
     def consolidate(self, *, force: bool = False) -> None:
         """Merge the table's fragments when there are many; only for the process that holds the writer's lock."""
         ctx = self._ctx
-        if not force and len(tiledb.array_fragments(self.uri, ctx=ctx)) <= CONSOLIDATE_AT:
-            return
         try:
+            if not force and len(tiledb.array_fragments(self.uri, ctx=ctx)) <= CONSOLIDATE_AT:
+                return
             # The default buffers (of gigabytes, for every column) take seconds to be faulted in.
             settings = tiledb.Config({**ctx.config().dict(), "sm.consolidation.buffer_size": str(4 * 2**20)})
             tiledb.consolidate(self.uri, ctx=ctx, config=settings)

@@ -1,0 +1,84 @@
+"""Fixtures of the ingest tests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import radioloader as rl
+from radioloader.storage.catalog import read_foreground
+from radioloader.storage.store import Store
+
+
+@pytest.fixture(scope="session")
+def touch() -> Callable[..., Path]:
+    """``touch(root, "a/b.nii.gz", ...)``: empty files, for what only looks at names; returns root."""
+
+    def make(root: Path, *names: str) -> Path:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def content() -> Callable[[Any], dict[str, Any]]:
+    """``content(uri)``: all that a store shows, in a form that compares: ids, order, catalog columns, voxels, foreground, obs_meta."""
+
+    def read(uri: Any) -> dict[str, Any]:
+        store = rl.open(uri)
+        result: dict[str, Any] = {"subjects": store.obs_subject_ids, "obs_meta": repr(store.obs_meta.read().to_dict("records"))}
+        for name in store.collection_names:
+            collection = store[name]
+            foreground = read_foreground(Store.open(uri), store.snapshot.index(name))
+            result[name] = {
+                "kind": collection.kind,
+                "obs": [repr(row) for row in collection.read_obs().to_dict("records")],
+                "headers": [bytes(header).hex() for header in store.snapshot.detail(name, "header")],
+                "voxels": [_digest(volume.to_numpy()) for volume in collection],
+                "foreground": {
+                    obs_id: {value: (count, places.tolist()) for value, (count, places) in classes.items()}
+                    for obs_id, classes in foreground.items()
+                },
+            }
+        return result
+
+    return read
+
+
+def _digest(array: np.ndarray[Any, Any]) -> tuple[str, tuple[int, ...], str]:
+    return array.dtype.str, array.shape, hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def shows_sources() -> Callable[..., list[str]]:
+    """``shows_sources(uri, root)``: asserts that every visible subject of a store made from :func:`make_cohort`'s folders is whole and
+    equals its source files; returns the subjects."""
+
+    def check(uri: Any, root: Path, collections: Iterable[tuple[str, str]] = (("T1w", "images"), ("seg", "labels"))) -> list[str]:
+        store = rl.open(uri)
+        for name, folder in collections:
+            if not len(store):
+                break
+            assert store[name].obs_subject_ids == store.obs_subject_ids, f"{name} is not there for every subject"
+            for volume in store[name]:
+                source = nib.load(root / folder / f"{volume.obs_subject_id}_{name}.nii.gz")
+                np.testing.assert_array_equal(volume.to_numpy(), np.asanyarray(source.dataobj))
+                np.testing.assert_array_equal(volume.affine, source.affine)
+        return store.obs_subject_ids
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def arrays() -> Callable[[Any], set[str]]:
+    """``arrays(uri)``: the voxel arrays on disk, whether or not a row names them."""
+    return lambda uri: {str(path) for path in Path(uri).glob("c/*/volumes/*")}

@@ -1,0 +1,462 @@
+"""``radioloader.ingest`` as a whole: what a store holds after one call, and after the next ones."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+import radioloader as rl
+from radioloader.config import CompressionConfig, StorageConfig, TileConfig, WriteConfig
+from radioloader.errors import ConfigError
+from radioloader.storage.catalog import read_foreground
+from radioloader.storage.store import Store
+
+Write = Callable[..., Path]
+Content = Callable[[Any], dict[str, Any]]
+
+
+def sources(root: Path) -> dict[str, Path]:
+    return {"T1w": root / "images", "seg": root / "labels"}
+
+
+def foreground_of(uri: Any, name: str = "seg") -> dict[str, Any]:
+    return read_foreground(Store.open(uri), rl.open(uri).snapshot.index(name))
+
+
+def statuses(report: rl.IngestReport) -> dict[str, str]:
+    return {item.subject: item.status for item in report.items}
+
+
+def test_a_cohort_is_ingested_whole(cohort: Path, tmp_path: Path, shows_sources: Callable[..., list[str]]) -> None:
+    report = rl.ingest(tmp_path / "store", sources(cohort), obs_meta=cohort / "participants.tsv", workers=1)
+    assert statuses(report) == {f"sub-{n:02d}": "ingested" for n in (1, 2, 3, 4)}
+    assert (report.ok, report.failed, report.skipped, report.version, report.uri) == (True, [], [], 1, str(tmp_path / "store"))
+    sizes = [nib.load(file).shape for file in sorted((cohort / "images").iterdir())]
+    assert [item.voxel_bytes for item in report.ingested] == [3 * int(np.prod(size)) for size in sizes]  # int16 and uint8
+    assert report.items[0].files == {
+        "T1w": str(cohort / "images/sub-01_T1w.nii.gz"),
+        "seg": str(cohort / "labels/sub-01_seg.nii.gz"),
+    }
+    assert report.notes == ["subject ids come from: BIDS entities (sub-, ses-)", "labels, going by their names: seg"]
+    assert shows_sources(tmp_path / "store", cohort) == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    store = rl.open(tmp_path / "store")
+    assert {name: store[name].kind for name in store.collection_names} == {"T1w": "image", "seg": "label"}
+    assert store.T1w.obs_ids == [f"sub-{n:02d}_T1w" for n in (1, 2, 3, 4)]
+    meta = store.obs_meta.read()
+    assert meta.age.tolist() == [21, 22, 23, 24]
+    assert meta.sex.tolist() == ["F", "M", "F", "M"]
+    np.testing.assert_array_equal(meta.score, [0.25, np.nan, 0.75, 1.0])
+
+
+def test_the_report_reads_well(cohort: Path, tmp_path: Path) -> None:
+    report = rl.ingest(tmp_path / "store", sources(cohort), workers=1)
+    lines = str(report).splitlines()
+    assert lines[0] == f"4 ingested, 0 skipped (unchanged), 0 failed in {report.seconds:.1f} s -> {tmp_path}/store"
+    assert lines[1:] == [
+        "  note: subject ids come from: BIDS entities (sub-, ses-)",
+        "  note: labels, going by their names: seg",
+    ]
+    assert 0 < report.seconds < 60
+
+
+def test_the_catalog_holds_what_numpy_says(cohort: Path, tmp_path: Path) -> None:
+    rl.ingest(tmp_path / "store", sources(cohort), workers=1)
+    rows = rl.open(tmp_path / "store").T1w.read_obs()
+    for row in rows.to_dict("records"):
+        image = nib.load(cohort / "images" / f"{row['obs_subject_id']}_T1w.nii.gz")
+        values = np.asanyarray(image.dataobj)
+        assert (row["nx"], row["ny"], row["nz"], row["nt"]) == (*values.shape, 0)
+        assert (row["dtype"], row["slope"], row["intercept"], row["nonfinite"]) == ("int16", 1.0, 0.0, 0)
+        assert (row["stat_min"], row["stat_max"], row["nonzero"]) == (values.min(), values.max(), np.count_nonzero(values))
+        np.testing.assert_allclose([row["stat_mean"], row["stat_std"]], [values.mean(), values.std()], rtol=1e-12)
+        np.testing.assert_allclose([row[f"spacing_{a}"] for a in "xyz"], image.header.get_zooms(), rtol=1e-6)
+        assert row["axcodes"] == row["source_axcodes"] == "".join(nib.aff2axcodes(image.affine))
+        assert row["source"] == str(cohort / "images" / f"{row['obs_subject_id']}_T1w.nii.gz")
+
+
+def test_statistics_are_those_of_scaled_values(write_image: Write, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(-100, 100, (6, 7, 8), dtype=np.int16)
+    write_image(tmp_path / "i" / "a.nii", voxels, slope=-0.5, intercept=10.0)
+    rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, workers=1)
+    row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
+    values = np.asanyarray(nib.load(tmp_path / "i" / "a.nii").dataobj)
+    assert (row.slope, row.intercept) == (-0.5, 10.0)
+    assert (row.stat_min, row.stat_max, row.nonzero) == (values.min(), values.max(), np.count_nonzero(values))
+    np.testing.assert_allclose([row.stat_mean, row.stat_std], [values.mean(), values.std()], rtol=1e-12)
+
+
+def test_the_foreground_of_labels_is_indexed_and_that_of_images_is_not(cohort: Path, tmp_path: Path) -> None:
+    rl.ingest(tmp_path / "store", sources(cohort), workers=1)
+    index = foreground_of(tmp_path / "store")
+    assert sorted(index) == [f"sub-{n:02d}_seg" for n in (1, 2, 3, 4)]
+    for obs_id, classes in index.items():
+        label = np.asanyarray(nib.load(cohort / "labels" / f"{obs_id}.nii.gz").dataobj)
+        assert list(classes) == [0, 1, 2]
+        for value, (count, places) in classes.items():
+            assert count == (label == value).sum()
+            assert len(places) == min(count, 2048)
+            assert (label[tuple(places.T)] == value).all()
+    assert all(not classes for classes in foreground_of(tmp_path / "store", "T1w").values())
+
+
+# Orientation
+
+
+@pytest.mark.parametrize("target", ["RAS", "lps", "PIR"])
+def test_orientation_turns_voxels_and_keeps_every_voxel_in_its_place(
+    cohort: Path, write_image: Write, tmp_path: Path, target: str
+) -> None:
+    generator = np.random.default_rng(0)
+    for name, codes in (("a", "LPS"), ("b", "SAR"), ("c", "RAS")):
+        affine = nib.orientations.inv_ornt_aff(
+            ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes)), (5, 6, 7)
+        )
+        affine = np.linalg.inv(affine) if False else affine @ np.diag([1.0, 2.0, 3.0, 1.0])
+        write_image(tmp_path / "i" / f"{name}.nii.gz", generator.integers(-9, 9, (5, 6, 7), dtype=np.int16), affine)
+        write_image(tmp_path / "l" / f"{name}.nii.gz", generator.integers(0, 3, (5, 6, 7), dtype=np.uint8), affine)
+    report = rl.ingest(tmp_path / "store", {"CT": tmp_path / "i", "seg": tmp_path / "l"}, orientation=target, workers=1)
+    assert report.ok, str(report)
+    store = rl.open(tmp_path / "store")
+    for collection, folder in (("CT", "i"), ("seg", "l")):
+        for volume in store[collection]:
+            source = nib.load(tmp_path / folder / f"{volume.obs_subject_id}.nii.gz")
+            turned = source.as_reoriented(ornt_transform(io_orientation(source.affine), axcodes2ornt(target.upper())))
+            assert volume.axcodes == target.upper() == "".join(nib.aff2axcodes(volume.affine))
+            np.testing.assert_array_equal(volume.to_numpy(), np.asanyarray(turned.dataobj))
+            np.testing.assert_allclose(volume.affine, turned.affine, atol=1e-12)
+            volume.to_nifti(tmp_path / "out.nii")
+            back = nib.load(tmp_path / "out.nii")
+            np.testing.assert_array_equal(np.asanyarray(back.dataobj), np.asanyarray(source.dataobj))
+            np.testing.assert_array_equal(back.affine, source.affine)
+    for obs_id, classes in foreground_of(tmp_path / "store").items():
+        stored = store.seg.loc[obs_id].to_numpy()
+        assert {value: count for value, (count, _) in classes.items()} == {v: int((stored == v).sum()) for v in np.unique(stored).tolist()}
+        for value, (_, places) in classes.items():
+            assert (stored[tuple(places.T)] == value).all()
+
+
+def test_a_wrong_orientation_is_refused(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rl.ingest(tmp_path / "store", sources(cohort), orientation="RAX")
+    assert str(caught.value) == "orientation='RAX' is not three axis codes, one each of L/R, P/A and I/S, such as 'RAS'"
+    assert not (tmp_path / "store").exists()
+
+
+# The second time
+
+
+@pytest.fixture
+def changing(make_cohort: Callable[..., Path], tmp_path: Path) -> Path:
+    """A cohort of 3 subjects that a test may change."""
+    return make_cohort(tmp_path / "cohort", subjects=3, shape=(12, 16, 10))
+
+
+def test_unchanged_files_are_skipped_and_no_voxel_is_written(
+    changing: Path, tmp_path: Path, content: Content, arrays: Callable[[Any], set[str]]
+) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    before, files = content(store), {file: file.stat().st_mtime_ns for file in store.rglob("*") if "/volumes/" in str(file)}
+    for file in changing.rglob("*.gz"):
+        file.touch()  # its time does not count, its content does
+    report = rl.ingest(store, sources(changing), workers=1)
+    assert statuses(report) == {f"sub-{n:02d}": "skipped" for n in (1, 2, 3)}
+    assert (len(report.skipped), report.ingested, report.version) == (3, [], 1)
+    assert sum(item.voxel_bytes for item in report.items) == 0
+    assert {file: file.stat().st_mtime_ns for file in store.rglob("*") if "/volumes/" in str(file)} == files
+    assert content(store) == before
+    assert len(arrays(store)) == 6
+    assert str(report).startswith("0 ingested, 3 skipped (unchanged), 0 failed in ")
+
+
+def test_a_changed_source_replaces_its_volume_and_no_other(
+    changing: Path, tmp_path: Path, write_image: Write, arrays: Callable[[Any], set[str]], shows_sources: Callable[..., list[str]]
+) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    before = arrays(store)
+    path = changing / "images" / "sub-02_T1w.nii.gz"
+    old = nib.load(path)
+    write_image(path, np.asanyarray(old.dataobj) + np.int16(7), old.affine)
+    report = rl.ingest(store, sources(changing), workers=1)
+    assert statuses(report) == {"sub-01": "skipped", "sub-02": "ingested", "sub-03": "skipped"}
+    assert report.ingested[0].voxel_bytes == 2 * np.prod(old.shape)  # the label stays
+    assert report.version == 2
+    assert len(arrays(store) - before) == 1
+    assert shows_sources(store, changing) == ["sub-01", "sub-02", "sub-03"]
+    assert len(rl.open(store).T1w) == 3
+
+
+def test_classes_that_a_replaced_label_no_longer_has_are_gone(changing: Path, tmp_path: Path, write_image: Write) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    path = changing / "labels" / "sub-02_seg.nii.gz"
+    label = np.asanyarray(nib.load(path).dataobj).copy()
+    label[label == 2] = 0
+    label[0, 0, 0] = 9
+    write_image(path, label, nib.load(path).affine)
+    assert statuses(rl.ingest(store, sources(changing), workers=1))["sub-02"] == "ingested"
+    index = foreground_of(store)
+    assert {obs_id: list(classes) for obs_id, classes in index.items()} == {
+        "sub-01_seg": [0, 1, 2],
+        "sub-02_seg": [0, 1, 9],
+        "sub-03_seg": [0, 1, 2],
+    }
+    assert index["sub-02_seg"][9][1].tolist() == [[0, 0, 0]]
+
+
+def test_the_content_hash_is_that_of_the_content_however_it_is_compressed(changing: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    before = rl.open(store).T1w.read_obs()
+    path = changing / "images" / "sub-01_T1w.nii.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=99))
+    rl.ingest(store, sources(changing), workers=1)
+    after = rl.open(store).T1w.read_obs()
+    assert (before.source_hash != after.source_hash).tolist() == [True, False, False]
+    assert before.content_hash.tolist() == after.content_hash.tolist()
+    assert len(set(after.content_hash)) == 3
+    # The same voxels uncompressed, under another name
+    plain = tmp_path / "plain" / "sub-01.nii"
+    plain.parent.mkdir()
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    rl.ingest(tmp_path / "other", {"CT": plain}, workers=1)
+    assert rl.open(tmp_path / "other").CT.read_obs().content_hash.tolist() == after.content_hash.tolist()[:1]
+
+
+@pytest.mark.parametrize("what", ["voxel", "affine", "slope", "dtype"])
+def test_the_content_hash_changes_with_the_content(write_image: Write, tmp_path: Path, what: str) -> None:
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    write_image(tmp_path / "a" / "x.nii", voxels)
+    changed = voxels.copy()
+    changed[2, 3, 4] += what == "voxel"
+    affine = np.diag([1.0, 1.0, 1.5 if what == "affine" else 1.0, 1.0])
+    write_image(tmp_path / "b" / "x.nii", changed.astype(np.int32) if what == "dtype" else changed, affine, 2.0 if what == "slope" else None)
+    hashes = []
+    for folder in "ab":
+        rl.ingest(tmp_path / f"store-{folder}", {"CT": tmp_path / folder}, workers=1)
+        hashes += rl.open(tmp_path / f"store-{folder}").CT.read_obs().content_hash.tolist()
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"orientation": "LPS"},
+        {"config": StorageConfig(write=WriteConfig(tile=TileConfig(extent=5)))},
+        {"config": StorageConfig(write=WriteConfig(tile=TileConfig(orientation="axial")))},  # type: ignore[arg-type]
+        {"config": StorageConfig(write=WriteConfig(compression=CompressionConfig(level=9)))},
+        {"config": StorageConfig(write=WriteConfig(compression=CompressionConfig(codec="lz4")))},
+        {"config": StorageConfig(write=WriteConfig(compression=CompressionConfig(checksum=True)))},
+    ],
+)
+def test_a_changed_recipe_ingests_anew(changing: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    report = rl.ingest(store, sources(changing), workers=1, **options)
+    assert {item.status for item in report.items} == {"ingested"}
+    assert report.version == 2
+    assert len(rl.open(store).T1w) == 3
+    assert {item.status for item in rl.ingest(store, sources(changing), workers=1, **options).items} == {"skipped"}
+
+
+def test_what_does_not_change_the_volumes_does_not_ingest_anew(changing: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    config = StorageConfig(read=rl.ReadConfig(concurrency=2), write=WriteConfig(max_workers=1))
+    report = rl.ingest(store, sources(changing), config=config, grid_tolerance_mm=1.0, commit_interval_s=0.0)
+    assert {item.status for item in report.items} == {"skipped"}
+
+
+def test_an_existing_store_gains_a_collection(changing: Path, tmp_path: Path, arrays: Callable[[Any], set[str]], write_image: Write) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, {"T1w": changing / "images"}, workers=1)
+    before = arrays(store)
+    report = rl.ingest(store, sources(changing), workers=1)
+    assert {item.status for item in report.items} == {"ingested"}
+    assert before <= arrays(store)
+    assert len(arrays(store) - before) == 3  # the labels
+    shown = rl.open(store)
+    assert shown.collection_names == ["T1w", "seg"]
+    assert shown.T1w.obs_subject_ids == shown.seg.obs_subject_ids == shown.obs_subject_ids == ["sub-01", "sub-02", "sub-03"]
+    # a third one alone, for one subject, matched by the same ids
+    write_image(tmp_path / "pet" / "sub-02_PET.nii.gz", np.ones((3, 3, 3), np.float32))
+    report = rl.ingest(store, {"PET": tmp_path / "pet"}, workers=1)
+    assert statuses(report) == {"sub-02": "ingested"}
+    assert report.notes == ["subject ids come from: BIDS entities (sub-, ses-)"]
+    shown = rl.open(store)
+    assert shown.PET.obs_subject_ids == ["sub-02"]
+    assert len(shown) == 3
+
+
+def test_subjects_that_meet_none_of_the_stores_are_noted(changing: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, {"T1w": changing / "images"}, workers=1)
+    for number in range(1, 5):
+        (tmp_path / "more").mkdir(exist_ok=True)
+        shutil.copy(changing / "labels" / "sub-01_seg.nii.gz", tmp_path / "more" / f"p{number}.nii.gz")
+    report = rl.ingest(store, {"seg": tmp_path / "more"}, workers=1)
+    assert report.notes[-1] == (
+        "all subjects are new: the store has 'sub-01', 'sub-02', 'sub-03', these are 'p1', 'p2', 'p3', ...; if they should be the same "
+        "ones, give subject_regex (--subject-regex), or mappings from subject id to path"
+    )
+
+
+def test_a_collection_keeps_its_kind(changing: Path, tmp_path: Path, content: Content) -> None:
+    store = tmp_path / "store"
+    rl.ingest(store, sources(changing), workers=1)
+    before = content(store)
+    with pytest.raises(ConfigError) as caught:
+        rl.ingest(store, sources(changing), labels=["T1w", "seg"], workers=1)
+    assert str(caught.value) == (
+        f"collection 'T1w' of {store} holds images, but now it is to hold labels; use another name, or set labels"
+    )
+    assert content(store) == before
+
+
+def test_labels_can_be_named(changing: Path, tmp_path: Path) -> None:
+    images = {"T1w": changing / "images", "tissue": f"{changing}/labels/*"}
+    report = rl.ingest(tmp_path / "a", images, labels=["tissue"], workers=1, subject_regex=r"sub-\d+")
+    assert rl.open(tmp_path / "a").tissue.kind == "label"
+    assert report.notes == [r"subject ids come from: subject_regex='sub-\\d+'"]
+    rl.ingest(tmp_path / "b", sources(changing), labels=[], workers=1)
+    assert rl.open(tmp_path / "b").seg.kind == "image"
+    with pytest.raises(ConfigError) as caught:
+        rl.ingest(tmp_path / "c", images, labels=["tissues"])
+    assert str(caught.value) == "labels names ['tissues'], which are not among the collections ['T1w', 'tissue']"
+
+
+ODD_NAMES = ["T1 w", "a/b", "../x", ".", "..", "ünïcode Ω", "x" * 300, "iloc", "new\nline", "per%20cent#?", "'quote\""]
+
+
+def test_collections_may_have_any_name(write_image: Write, tmp_path: Path) -> None:
+    write_image(tmp_path / "i" / "a.nii", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    outside = sorted(tmp_path.iterdir())
+    report = rl.ingest(tmp_path / "store", {name: {"a": tmp_path / "i" / "a.nii"} for name in ODD_NAMES}, workers=1)
+    assert report.ok, str(report)
+    store = rl.open(tmp_path / "store")
+    assert store.collection_names == sorted(ODD_NAMES)
+    for name in ODD_NAMES:
+        assert store[name].obs_ids == [f"a_{name}"]
+        assert store[name].iloc[0].to_numpy()[1, 2, 3] == 23
+    assert sorted(tmp_path.iterdir()) == sorted([*outside, tmp_path / "store"])
+    assert statuses(rl.ingest(tmp_path / "store", {"a/b": {"a": tmp_path / "i" / "a.nii"}}, workers=1)) == {"a": "skipped"}
+
+
+ODD_IDS = ["a b", "x/y", "../../up", "..", ".", "~", "ünï\U0001f9e0", "i" * 300, "-rf", "%2e%2e", "new\nline", "sub-01", "sub-1", "SUB-01", "'"]
+
+
+def test_subjects_may_have_any_id_and_nothing_leaves_the_store(write_image: Write, tmp_path: Path) -> None:
+    files = {
+        subject: write_image(tmp_path / "i" / f"{number}.nii", np.full((2, 3, 4), number, np.int16))
+        for number, subject in enumerate(ODD_IDS)
+    }
+    import pandas as pd
+
+    table = pd.DataFrame({"subject": ODD_IDS, "n": range(len(ODD_IDS))})
+    report = rl.ingest(tmp_path / "deep" / "store", {"CT": files}, obs_meta=table, workers=1)
+    assert report.ok, str(report)
+    store = rl.open(tmp_path / "deep" / "store")
+    assert store.obs_subject_ids == sorted(ODD_IDS)
+    for number, subject in enumerate(ODD_IDS):
+        volume = store.CT.loc[subject]
+        assert (volume.obs_id, volume.to_numpy().max()) == (f"{subject}_CT", number)
+    assert dict(zip(store.obs_subject_ids, store.obs_meta.read().n, strict=True)) == {s: n for n, s in enumerate(ODD_IDS)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "i"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["store"]
+    assert {item.status for item in rl.ingest(tmp_path / "deep" / "store", {"CT": files}, workers=1).items} == {"skipped"}
+
+
+@pytest.mark.parametrize("name", ["my store", "per%20cent", "hash#1?x=2", "[1]", "ünïcode", "a'b\"c", "trailing."])
+def test_stores_may_lie_anywhere(write_image: Write, tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "i" / "a.nii", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    for status in ("ingested", "skipped"):
+        report = rl.ingest(tmp_path / name, {"CT": tmp_path / "i"}, workers=1)
+        assert statuses(report) == {"a": status}
+    assert rl.open(tmp_path / name).CT.iloc[0].to_numpy()[1, 2, 3] == 23
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["i", name])
+
+
+def test_a_relative_path_and_an_empty_folder_will_do(write_image: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "i" / "a.nii", np.ones((2, 3, 4), np.int16))
+    (tmp_path / "store").mkdir()
+    monkeypatch.chdir(tmp_path)
+    report = rl.ingest("store", {"CT": "i"}, workers=1)
+    assert report.uri == str(tmp_path / "store")
+    assert statuses(report) == {"a": "ingested"}
+
+
+# Progress and commits
+
+
+def test_progress_may_be_a_callable(changing: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, str, int, int]] = []
+    (changing / "labels" / "sub-02_seg.nii.gz").unlink()
+    rl.ingest(
+        tmp_path / "store",
+        sources(changing),
+        workers=1,
+        progress=lambda item, done, total: seen.append((item.subject, item.status, done, total)),
+    )
+    assert seen == [("sub-02", "failed", 1, 3), ("sub-01", "ingested", 2, 3), ("sub-03", "ingested", 3, 3)]
+
+
+def test_commits_come_by_time(changing: Path, tmp_path: Path) -> None:
+    rl.ingest(tmp_path / "often", sources(changing), workers=1, commit_interval_s=0.0)
+    history = rl.open(tmp_path / "often").history()
+    assert [(commit["version"], commit["message"], commit["changes"]) for commit in history] == [
+        (n, "ingest of 2 volumes", {"obs_meta": 1, "volumes": 2}) for n in (1, 2, 3)
+    ]
+    rl.ingest(tmp_path / "once", sources(changing), workers=1, commit_interval_s=1000.0)
+    assert rl.open(tmp_path / "once").version == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"workers": 0}, "workers=0 must be at least 1"),
+        ({"grid_tolerance_mm": -1.0}, "grid_tolerance_mm=-1.0 must not be negative"),
+        ({"grid_tolerance_mm": float("nan")}, "grid_tolerance_mm=nan must not be negative"),
+        ({"commit_interval_s": -1.0}, "commit_interval_s=-1.0 must not be negative"),
+        ({"images": {}}, "images is empty; give at least one collection, such as {'T1w': 'images/*.nii.gz'}"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_made(
+    cohort: Path, tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rl.ingest(tmp_path / "store", **({"images": sources(cohort)} | options))
+    assert str(caught.value) == text
+    assert not (tmp_path / "store").exists()
+
+
+# Real files
+
+
+def test_real_files_of_many_kinds_are_ingested_together(nibabel_data: Path, tmp_path: Path) -> None:
+    names = ["anatomical.nii", "functional.nii", "example4d.nii.gz", "example_nifti2.nii.gz", "standard.nii.gz", "reoriented_anat_moved.nii"]
+    report = rl.ingest(tmp_path / "store", {"any": {name: nibabel_data / name for name in names}}, workers=1)
+    assert report.ok, str(report)
+    store = rl.open(tmp_path / "store")
+    for volume in store["any"]:
+        source = nib.load(nibabel_data / volume.obs_subject_id)
+        np.testing.assert_array_equal(volume.to_numpy(), np.asanyarray(source.dataobj))
+        np.testing.assert_array_equal(volume.affine, source.affine)
+
+
+def test_a_real_task_is_ingested_and_indexed(shared_data: Path, tmp_path: Path) -> None:
+    root = shared_data / "hippocampus"
+    report = rl.ingest(tmp_path / "store", {"T1w": f"{root}/imagesTr/*_00*", "seg": f"{root}/labelsTr/*_00*"}, workers=2)
+    assert report.ok, str(report)
+    assert len(report.ingested) >= 3
+    for obs_id, classes in foreground_of(tmp_path / "store").items():
+        label = np.asanyarray(nib.load(root / "labelsTr" / f"{obs_id.removesuffix('_seg')}.nii.gz").dataobj)
+        assert {value: count for value, (count, _) in classes.items()} == {v: int((label == v).sum()) for v in np.unique(label).tolist()}

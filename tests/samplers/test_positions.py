@@ -1,0 +1,156 @@
+"""Where patches lie: uniform positions statistically, grids exactly."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import radioloader as rl
+from radioloader.errors import ConfigError
+from radioloader.samplers.positions import GridPositions, UniformPositions, as_triple
+from radioloader.samplers.random import generator
+
+property_test = settings(deadline=None, derandomize=True, max_examples=60)
+SIZE = st.integers(1, 14)
+SIZES = st.tuples(SIZE, SIZE, SIZE)
+
+
+def uniform(shape: tuple[int, int, int], patch: tuple[int, int, int], draw: int) -> tuple[int, int, int]:
+    return UniformPositions().start(shape, patch, draw=draw, generator=generator("position", 0, 0, "a", draw))
+
+
+def test_uniform_literal_values() -> None:
+    positions = [
+        UniformPositions().start(
+            (20, 24, 18), (8, 8, 8), draw=draw, generator=generator("position", 0, 0, "sub-01_T1w", draw)
+        )
+        for draw in range(4)
+    ]
+    assert positions == [(9, 1, 6), (8, 9, 6), (5, 14, 1), (12, 8, 8)]
+
+
+def test_uniform_reaches_every_valid_start_equally_often(counts: Callable[[int, int], int]) -> None:
+    # 5 * 4 * 3 = 60 starts; chi-squared with 59 degrees of freedom, 99.9 % quantile 98.3.
+    rounds = counts(6000, 60000)
+    seen = np.zeros((5, 4, 3))
+    for draw in range(rounds):
+        seen[uniform((10, 8, 6), (6, 5, 4), draw)] += 1
+    assert seen.min() > 0
+    expected = rounds / seen.size
+    assert ((seen - expected) ** 2 / expected).sum() < 98.3
+
+
+@given(SIZES, SIZES, st.integers(0, 10_000))
+@property_test
+def test_uniform_lies_inside_or_is_centred(shape: tuple[int, int, int], patch: tuple[int, int, int], draw: int) -> None:
+    for start, n, size in zip(uniform(shape, patch, draw), shape, patch, strict=True):
+        if size <= n:
+            assert 0 <= start <= n - size
+        else:
+            before, after = -start, start + size - n
+            assert before >= 0
+            assert after >= 0
+            assert abs(before - after) <= 1
+
+
+def test_uniform_has_no_count_of_its_own() -> None:
+    assert UniformPositions().count((9, 9, 9), (3, 3, 3)) is None
+
+
+def all_starts(grid: GridPositions, shape: tuple[int, int, int], patch: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    count = grid.count(shape, patch)
+    assert count is not None
+    unused = np.random.default_rng(0)
+    return [grid.start(shape, patch, draw=draw, generator=unused) for draw in range(count)]
+
+
+def test_grid_literal_values() -> None:
+    assert all_starts(GridPositions(), (10, 4, 4), (4, 4, 4)) == [(0, 0, 0), (4, 0, 0), (6, 0, 0)]
+    assert all_starts(GridPositions(overlap=2), (10, 4, 4), (4, 4, 4)) == [(x, 0, 0) for x in (0, 2, 4, 6)]
+    # The last axis runs fastest; an overlap may differ from axis to axis.
+    assert all_starts(GridPositions(overlap=(0, 1, 2)), (4, 7, 6), (4, 4, 4)) == [
+        (0, 0, 0),
+        (0, 0, 2),
+        (0, 3, 0),
+        (0, 3, 2),
+    ]
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]:
+    shape, patch = draw(SIZES), draw(SIZES)
+    overlap = tuple(draw(st.integers(0, size - 1)) for size in patch)
+    return shape, patch, overlap  # type: ignore[return-value]
+
+
+@given(grids())
+@property_test
+def test_grid_covers_the_volume_and_keeps_the_overlap(case: tuple[tuple[int, int, int], ...]) -> None:
+    shape, patch, overlap = case
+    starts = all_starts(GridPositions(overlap), shape, patch)
+    assert len(set(starts)) == len(starts)
+    visits = np.zeros(shape, int)
+    for start in starts:
+        box = rl.Box.at(start, patch)
+        inside = box.clip(shape)
+        assert inside is not None
+        visits[inside.slices()] += 1
+        for first, n, size in zip(start, shape, patch, strict=True):
+            assert (0 <= first <= n - size) if size <= n else first == (n - size) // 2
+    assert visits.min() >= 1
+    for axis in range(3):
+        along = sorted({start[axis] for start in starts})
+        for a, b in pairwise(along):
+            assert a + patch[axis] - b >= overlap[axis]
+        # No more patches than the overlap needs.
+        step, room = patch[axis] - overlap[axis], max(shape[axis] - patch[axis], 0)
+        assert len(along) == -(-room // step) + 1
+
+
+@given(grids())
+@property_test
+def test_grid_patches_put_together_are_the_volume(case: tuple[tuple[int, int, int], ...]) -> None:
+    shape, patch, overlap = case
+    volume = np.arange(np.prod(shape)).reshape(shape)
+    result = np.full(shape, -1)
+    for start in all_starts(GridPositions(overlap), shape, patch):
+        inside = rl.Box.at(start, patch).clip(shape)
+        assert inside is not None
+        result[inside.slices()] = volume[inside.slices()]
+    np.testing.assert_array_equal(result, volume)
+
+
+def test_grid_refuses_what_cannot_be() -> None:
+    with pytest.raises(ConfigError, match=r"overlap=\(4, 4, 4\) must be smaller than the patch size \(4, 8, 8\)"):
+        GridPositions(4).count((20, 20, 20), (4, 8, 8))
+    with pytest.raises(ConfigError, match="overlap=-1 must be one or three whole numbers"):
+        GridPositions(-1)
+    with pytest.raises(IndexError, match="grid patch 3 is out of range, the volume has 3"):
+        GridPositions().start((10, 4, 4), (4, 4, 4), draw=3, generator=np.random.default_rng())
+    with pytest.raises(IndexError, match="grid patch -1 is out of range"):
+        GridPositions().start((10, 4, 4), (4, 4, 4), draw=-1, generator=np.random.default_rng())
+
+
+def test_as_triple() -> None:
+    assert as_triple(5, "size", minimum=1) == (5, 5, 5)
+    assert as_triple([1, np.int64(2), 3], "size", minimum=1) == (1, 2, 3)
+    assert as_triple(np.array([1, 2, 3]), "size", minimum=1) == (1, 2, 3)  # type: ignore[arg-type]
+    for wrong in (0, -3, (1, 2), (1, 2, 3, 4), (1, 2, 2.5), 1.5, "64", None, True):
+        with pytest.raises(ConfigError, match=r"size=.* must be one or three whole numbers \(x, y, z\) of at least 1"):
+            as_triple(wrong, "size", minimum=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("positions", [UniformPositions(), GridPositions(overlap=(1, 2, 3))])
+def test_positions_pickle_and_say_what_they_are(positions: UniformPositions | GridPositions) -> None:
+    again = pickle.loads(pickle.dumps(positions))
+    assert repr(again) == repr(positions) in ("UniformPositions()", "GridPositions(overlap=(1, 2, 3))")
+    draw = {"draw": 2, "generator": np.random.default_rng(5)}
+    first = positions.start((20, 20, 20), (6, 6, 6), **draw)  # type: ignore[arg-type]
+    draw["generator"] = np.random.default_rng(5)
+    assert again.start((20, 20, 20), (6, 6, 6), **draw) == first

@@ -1,0 +1,158 @@
+"""Keys that a KeySampler yields, on every rank and in every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch.distributed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DistributedSampler
+
+from radioloader.errors import ConfigError
+from radioloader.samplers.samplers import KeySampler, rank_and_world
+from radioloader.types import PatchKey
+
+
+@dataclass
+class Patches:
+    """Stands for a dataset of ``volumes`` with ``draws`` patches each."""
+
+    volumes: int = 3
+    draws: int = 2
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.volumes * self.draws
+
+    def key(self, index: int, *, epoch: int = 0) -> PatchKey:
+        return PatchKey(index // self.draws, index % self.draws, epoch)
+
+
+def short(keys: Any) -> list[tuple[int, int, int]]:
+    return [(key.volume, key.draw, key.epoch) for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("seed", "epoch", "rank", "world", "expected"),
+    [
+        (0, 0, 0, 1, [(1, 1, 0), (0, 0, 0), (2, 1, 0), (2, 0, 0), (0, 1, 0), (1, 0, 0)]),
+        (0, 1, 0, 1, [(0, 1, 1), (2, 1, 1), (1, 0, 1), (0, 0, 1), (1, 1, 1), (2, 0, 1)]),
+        (5, 0, 0, 1, [(0, 0, 0), (1, 0, 0), (0, 1, 0), (2, 1, 0), (1, 1, 0), (2, 0, 0)]),
+        (0, 0, 0, 2, [(1, 1, 0), (2, 1, 0), (0, 1, 0)]),
+        (0, 0, 1, 2, [(0, 0, 0), (2, 0, 0), (1, 0, 0)]),
+        (0, 3, 3, 4, [(1, 0, 3), (0, 1, 3)]),
+    ],
+)
+def test_literal_keys(seed: int, epoch: int, rank: int, world: int, expected: list[tuple[int, int, int]]) -> None:
+    sampler = KeySampler(Patches(), seed=seed, rank=rank, world_size=world)
+    sampler.set_epoch(epoch)
+    assert short(sampler) == expected
+
+
+def test_unshuffled_keys() -> None:
+    assert short(KeySampler(Patches(), shuffle=False)) == [(v, d, 0) for v in range(3) for d in range(2)]
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 5), st.booleans())
+@settings(deadline=None, derandomize=True, max_examples=40)
+def test_training_ranks_take_equal_steps_and_cover(volumes: int, world: int, epoch: int, drop_last: bool) -> None:
+    dataset = Patches(volumes, 1)
+    ranks = []
+    for rank in range(world):
+        sampler = KeySampler(dataset, rank=rank, world_size=world, drop_last=drop_last)
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == len(sampler)
+        assert {key.epoch for key in keys} <= {epoch}
+        ranks.append(keys)
+    assert len({len(keys) for keys in ranks}) == 1
+    everyone = list(chain.from_iterable(ranks))
+    if drop_last:
+        assert len(set(everyone)) == len(everyone) == volumes - volumes % world
+    else:
+        assert set(everyone) == {dataset.key(i, epoch=epoch) for i in range(volumes)}
+        assert len(everyone) - len(set(everyone)) == -volumes % world
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.booleans())
+@settings(deadline=None, derandomize=True, max_examples=40)
+def test_evaluation_ranks_share_exactly(volumes: int, world: int, shuffle: bool) -> None:
+    dataset = Patches(volumes, 1)
+    samplers = [
+        KeySampler(dataset, training=False, shuffle=shuffle, rank=rank, world_size=world) for rank in range(world)
+    ]
+    ranks = [list(sampler) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(keys) for keys in ranks]
+    everyone = list(chain.from_iterable(ranks))
+    assert len(everyone) == volumes
+    assert set(everyone) == {dataset.key(i) for i in range(volumes)}
+
+
+def test_every_iteration_is_the_next_epoch_and_set_epoch_chooses() -> None:
+    sampler = KeySampler(Patches())
+    first, second = short(sampler), short(sampler)
+    assert {epoch for *_, epoch in first} == {0}
+    assert {epoch for *_, epoch in second} == {1}
+    assert [key[:2] for key in first] != [key[:2] for key in second]
+    sampler.set_epoch(0)
+    assert short(sampler) == first
+    assert short(sampler) == second
+    sampler.set_epoch(7)
+    assert {epoch for *_, epoch in short(sampler)} == {7}
+    assert {epoch for *_, epoch in short(sampler)} == {8}
+
+
+def test_an_iterator_that_is_not_used_is_no_epoch() -> None:
+    # torch's loader makes two iterators of its sampler before it takes the first key, when there are workers.
+    sampler = KeySampler(Patches())
+    iter(sampler)
+    iter(sampler)
+    assert {key.epoch for key in sampler} == {0}
+
+
+def test_an_epoch_that_was_left_early_counts() -> None:
+    sampler = KeySampler(Patches())
+    next(iter(sampler))
+    assert {key.epoch for key in sampler} == {1}
+
+
+def test_evaluation_keys_have_epoch_0_whatever_is_set() -> None:
+    sampler = KeySampler(Patches(), training=False, shuffle=True)
+    first = short(sampler)
+    sampler.set_epoch(9)
+    assert short(sampler) == first == short(sampler)
+    assert {epoch for *_, epoch in first} == {0}
+
+
+def test_the_seed_is_the_datasets_unless_given() -> None:
+    expected = short(KeySampler(Patches(seed=0), seed=5))
+    assert short(KeySampler(Patches(seed=5))) == expected
+    assert short(KeySampler(Patches(seed=0))) != expected
+
+
+def test_it_is_a_distributed_sampler() -> None:
+    # Lightning leaves subclasses of it alone, and calls their set_epoch.
+    sampler = KeySampler(Patches(), rank=1, world_size=4)
+    assert isinstance(sampler, DistributedSampler)
+    assert (sampler.rank, sampler.num_replicas, sampler.epoch) == (1, 4, 0)
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_outside_the_world_is_refused(rank: int, world: int) -> None:
+    with pytest.raises(ConfigError, match=f"rank={rank} must be at least 0 and below world_size={world}"):
+        KeySampler(Patches(), rank=rank, world_size=world)
+
+
+def test_rank_and_world_come_from_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rank_and_world() == (0, 1)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    assert rank_and_world() == (1, 3)
+    sampler = KeySampler(Patches())
+    assert (sampler.rank, sampler.num_replicas, len(sampler)) == (1, 3, 2)
+    assert short(sampler) == short(KeySampler(Patches(), rank=1, world_size=3))
