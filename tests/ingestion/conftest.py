@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,10 @@ def content() -> Callable[[Any], dict[str, Any]]:
 
     def read(uri: Any) -> dict[str, Any]:
         store = rl.open(uri)
-        result: dict[str, Any] = {"subjects": store.obs_subject_ids, "obs_meta": repr(store.obs_meta.read().to_dict("records"))}
+        result: dict[str, Any] = {
+            "subjects": store.obs_subject_ids,
+            "obs_meta": repr(store.obs_meta.read().to_dict("records")),
+        }
         for name in store.collection_names:
             collection = store[name]
             foreground = read_foreground(Store.open(uri), store.snapshot.index(name))
@@ -63,7 +69,9 @@ def shows_sources() -> Callable[..., list[str]]:
     """``shows_sources(uri, root)``: asserts that every visible subject of a store made from :func:`make_cohort`'s folders is whole and
     equals its source files; returns the subjects."""
 
-    def check(uri: Any, root: Path, collections: Iterable[tuple[str, str]] = (("T1w", "images"), ("seg", "labels"))) -> list[str]:
+    def check(
+        uri: Any, root: Path, collections: Iterable[tuple[str, str]] = (("T1w", "images"), ("seg", "labels"))
+    ) -> list[str]:
         store = rl.open(uri)
         for name, folder in collections:
             if not len(store):
@@ -76,6 +84,14 @@ def shows_sources() -> Callable[..., list[str]]:
         return store.obs_subject_ids
 
     return check
+
+
+@pytest.fixture
+def ram() -> Iterator[Path]:
+    """A folder in memory where there is one: tests that commit very often wait for the disk, which proves nothing about them."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**29 else None
+    with tempfile.TemporaryDirectory(prefix="radioloader-test-", dir=base) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

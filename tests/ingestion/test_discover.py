@@ -23,7 +23,18 @@ def names(paths: list[str]) -> list[str]:
 
 
 def test_a_folder_gives_its_nifti_files_sorted_without_hidden_and_other_files(tmp_path: Path, touch: Touch) -> None:
-    touch(tmp_path, "b.nii.gz", "a.nii", "UPPER.NII.GZ", ".hidden.nii.gz", "._a.nii", "notes.txt", "x.nii.gz.tmp", "c.json", "deep/z.nii.gz")
+    touch(
+        tmp_path,
+        "b.nii.gz",
+        "a.nii",
+        "UPPER.NII.GZ",
+        ".hidden.nii.gz",
+        "._a.nii",
+        "notes.txt",
+        "x.nii.gz.tmp",
+        "c.json",
+        "deep/z.nii.gz",
+    )
     found = find_files("T1w", tmp_path)
     assert names(found) == ["UPPER.NII.GZ", "a.nii", "b.nii.gz"]
     assert all(os.path.isabs(path) for path in found)
@@ -32,7 +43,10 @@ def test_a_folder_gives_its_nifti_files_sorted_without_hidden_and_other_files(tm
 
 def test_a_folder_without_files_of_its_own_gives_those_below_it(tmp_path: Path, touch: Touch) -> None:
     touch(tmp_path, "sub-1/anat/t1.nii.gz", "sub-2/t1.nii", ".git/annex/t1.nii.gz", "sub-2/.cache/t1.nii.gz", "README")
-    assert [os.path.relpath(path, tmp_path) for path in find_files("T1w", tmp_path)] == ["sub-1/anat/t1.nii.gz", "sub-2/t1.nii"]
+    assert [os.path.relpath(path, tmp_path) for path in find_files("T1w", tmp_path)] == [
+        "sub-1/anat/t1.nii.gz",
+        "sub-2/t1.nii",
+    ]
 
 
 def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path, touch: Touch) -> None:
@@ -49,18 +63,26 @@ def test_a_glob_may_be_recursive_and_matches_only_nifti_files(tmp_path: Path, to
     assert names(find_files("T1w", f"{tmp_path}/s?/*.nii.gz")) == ["a.nii.gz"]
 
 
-def test_one_file_and_a_list_are_taken_as_they_are(tmp_path: Path, touch: Touch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_file_and_a_list_are_taken_as_they_are(
+    tmp_path: Path, touch: Touch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "b.nii.gz", "a.nii")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_files("T1w", "b.nii.gz") == [str(tmp_path / "b.nii.gz")]
-    assert find_files("T1w", ["b.nii.gz", tmp_path / "a.nii", "./b.nii.gz", "~/a.nii"]) == [str(tmp_path / n) for n in ("a.nii", "b.nii.gz")]
+    assert find_files("T1w", ["b.nii.gz", tmp_path / "a.nii", "./b.nii.gz", "~/a.nii"]) == [
+        str(tmp_path / n) for n in ("a.nii", "b.nii.gz")
+    ]
     # a generator, as Path.glob gives
     assert names(find_files("T1w", tmp_path.glob("*.nii*"))) == ["a.nii", "b.nii.gz"]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("pair", [("a.hdr", "a.img"), ("a.hdr.gz", "a.img.gz"), ("a.HDR", "a.IMG"), ("a.hdr", "a.img.gz")])
-def test_a_hdr_img_pair_counts_once_from_every_kind_of_source(tmp_path: Path, touch: Touch, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "pair", [("a.hdr", "a.img"), ("a.hdr.gz", "a.img.gz"), ("a.HDR", "a.IMG"), ("a.hdr", "a.img.gz")]
+)
+def test_a_hdr_img_pair_counts_once_from_every_kind_of_source(
+    tmp_path: Path, touch: Touch, pair: tuple[str, str]
+) -> None:
     touch(tmp_path, *pair, "b.nii.gz")
     sources: list[Any] = [tmp_path, f"{tmp_path}/*", [tmp_path / name for name in (*pair, "b.nii.gz")]]
     for source in sources:
@@ -82,7 +104,10 @@ def test_a_dangling_link_is_kept_so_that_its_subject_fails_by_name(tmp_path: Pat
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("empty", "collection 'T1w': the folder {root}/empty holds no NIfTI file (.nii.gz, .nii, .hdr.gz, .hdr, .img.gz, .img)"),
+        (
+            "empty",
+            "collection 'T1w': the folder {root}/empty holds no NIfTI file (.nii.gz, .nii, .hdr.gz, .hdr, .img.gz, .img)",
+        ),
         ("nowhere/*.nii.gz", "collection 'T1w': {root}/nowhere/*.nii.gz matches nothing (looked in "),
         ("empty/*.txt", "collection 'T1w': {root}/empty/*.txt matches 2 files, but none is NIfTI (looked in "),
     ],
@@ -98,7 +123,10 @@ def test_a_source_without_files_is_refused_by_name(tmp_path: Path, touch: Touch,
     ("images", "text"),
     [
         ({}, "images is empty; give at least one collection, such as {'T1w': 'images/*.nii.gz'}"),
-        ("images/*.nii.gz", "images='images/*.nii.gz' is not a mapping from collection to source, such as {'T1w': 'images/*.nii.gz'}"),
+        (
+            "images/*.nii.gz",
+            "images='images/*.nii.gz' is not a mapping from collection to source, such as {'T1w': 'images/*.nii.gz'}",
+        ),
         ({"T1w": []}, "collection 'T1w': the list of files is empty"),
         ({"T1w": {}}, "collection 'T1w': the mapping is empty"),
         ({"T1w": None}, "collection 'T1w': None is no glob, folder, list of paths or mapping"),
@@ -132,11 +160,19 @@ LAYOUTS: dict[str, tuple[dict[str, list[str]], list[str], str]] = {
         "file name without what all files of the collection end in",
     ),
     "nnU-Net, two channels": (
-        {"T1w": ["c1_0000", "c11_0000", "c21_0000"], "T2w": ["c1_0001", "c11_0001", "c21_0001"], "seg": ["c1", "c11", "c21"]},
+        {
+            "T1w": ["c1_0000", "c11_0000", "c21_0000"],
+            "T2w": ["c1_0001", "c11_0001", "c21_0001"],
+            "seg": ["c1", "c11", "c21"],
+        },
         ["c1", "c11", "c21"],
         "file name without what all files of the collection end in",
     ),
-    "nnU-Net, one case": ({"T1w": ["c1_0000"], "seg": ["c1"]}, ["c1"], "file name without what all files of the collection end in"),
+    "nnU-Net, one case": (
+        {"T1w": ["c1_0000"], "seg": ["c1"]},
+        ["c1"],
+        "file name without what all files of the collection end in",
+    ),
     "BIDS": (
         {"T1w": ["sub-01_T1w", "sub-02_T1w"], "seg": ["sub-01_space-orig_dseg", "sub-02_space-orig_dseg"]},
         ["sub-01", "sub-02"],
@@ -175,7 +211,9 @@ def test_subjects_are_matched_in_the_usual_layouts(tmp_path: Path, touch: Touch,
     cohort = discover({name: tmp_path / name for name in files})
     assert (list(cohort.files), cohort.failures, cohort.rule) == (subjects, {}, rule)
     for subject, stems in zip(subjects, zip(*files.values(), strict=True), strict=True):
-        assert cohort.files[subject] == {name: str(tmp_path / name / f"{stem}.nii.gz") for name, stem in zip(files, stems, strict=True)}
+        assert cohort.files[subject] == {
+            name: str(tmp_path / name / f"{stem}.nii.gz") for name, stem in zip(files, stems, strict=True)
+        }
 
 
 def test_a_rule_that_fits_most_subjects_wins_and_the_rest_is_listed(tmp_path: Path, touch: Touch) -> None:
@@ -190,7 +228,9 @@ def test_a_rule_that_fits_most_subjects_wins_and_the_rest_is_listed(tmp_path: Pa
     assert discover({"T1w": tmp_path / "images", "seg": tmp_path / "labels"}, allow_missing=True).failures == {}
 
 
-@pytest.mark.parametrize("regex", [r"case(?P<subject>\d+)", r"case(\d+)", r"(?<=case)\d+", r"(img|lbl)/case(?P<subject>\d+)"])
+@pytest.mark.parametrize(
+    "regex", [r"case(?P<subject>\d+)", r"case(\d+)", r"(?<=case)\d+", r"(img|lbl)/case(?P<subject>\d+)"]
+)
 def test_subject_regex_finds_the_id_in_the_path(tmp_path: Path, touch: Touch, regex: str) -> None:
     touch(tmp_path, "img/case1-x.nii.gz", "img/case2-y.nii.gz", "lbl/case1-u.nii.gz", "lbl/case2-v.nii.gz")
     cohort = discover({"T1w": tmp_path / "img", "seg": tmp_path / "lbl"}, subject_regex=regex)
@@ -202,7 +242,9 @@ def test_a_subject_regex_that_does_not_fit_is_explained(tmp_path: Path, touch: T
     with pytest.raises(ConfigError) as caught:
         discover({"T1w": tmp_path}, subject_regex=r"case\d")
     assert str(caught.value) == rf"collection 'T1w': subject_regex='case\\d' finds nothing in {tmp_path}/other.nii.gz"
-    with pytest.raises(ConfigError, match=r"^subject_regex='\(' is not a regular expression: missing \), unterminated subpattern"):
+    with pytest.raises(
+        ConfigError, match=r"^subject_regex='\(' is not a regular expression: missing \), unterminated subpattern"
+    ):
         discover({"T1w": tmp_path}, subject_regex="(")
 
 
@@ -216,7 +258,9 @@ def test_collections_without_a_common_subject_are_refused_with_examples(tmp_path
     )
 
 
-def test_a_mapping_names_its_subjects_and_others_are_matched_to_it(tmp_path: Path, touch: Touch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mapping_names_its_subjects_and_others_are_matched_to_it(
+    tmp_path: Path, touch: Touch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "x/one.nii.gz", "x/two.nii.gz", "y/A_seg.nii.gz", "y/B_seg.nii.gz")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -29,7 +29,9 @@ def load(images: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, list
     """Ingests ``images`` with a table into the test's store; gives what the store then shows, and the notes."""
 
     def run(table: Any, source: Any = None, **options: Any) -> tuple[pd.DataFrame, list[str]]:
-        report = rl.ingest(tmp_path / "store", {"CT": images if source is None else source}, obs_meta=table, workers=1, **options)
+        report = rl.ingest(
+            tmp_path / "store", {"CT": images if source is None else source}, obs_meta=table, workers=1, **options
+        )
         assert report.ok, str(report)
         return rl.open(tmp_path / "store").obs_meta.read(), report.notes[1:]
 
@@ -117,7 +119,9 @@ def test_other_kinds_of_columns_of_a_frame(load: Load) -> None:
 @pytest.mark.parametrize("key", ["obs_subject_id", "participant_id", "subject_id", "subject"])
 def test_the_id_column_goes_by_the_usual_names_and_keeps_leading_zeros(load: Load, tmp_path: Path, key: str) -> None:
     path = tmp_path / "table.csv"
-    path.write_text(f"\ufeffage,{key}\n1,001\n2,002\n3,003\n", encoding="utf-8")  # with the byte order mark that spreadsheets write
+    path.write_text(
+        f"\ufeffage,{key}\n1,001\n2,002\n3,003\n", encoding="utf-8"
+    )  # with the byte order mark that spreadsheets write
     frame, notes = load(path)
     assert frame.columns.tolist() == ["obs_subject_id", "age"]
     assert (frame.obs_subject_id.tolist(), frame.age.tolist(), notes) == (["001", "002", "003"], [1, 2, 3], [])
@@ -128,7 +132,11 @@ def test_bare_labels_of_a_bids_table_are_matched_to_sub_ids(load: Load, images: 
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tage\n001\t1\n002\t2\n003\t3\n")
     frame, notes = load(path, source)
-    assert (frame.obs_subject_id.tolist(), frame.age.tolist(), notes) == (["sub-001", "sub-002", "sub-003"], [1, 2, 3], [])
+    assert (frame.obs_subject_id.tolist(), frame.age.tolist(), notes) == (
+        ["sub-001", "sub-002", "sub-003"],
+        [1, 2, 3],
+        [],
+    )
 
 
 def test_unknown_and_missing_subjects_are_noted(load: Load, tmp_path: Path) -> None:
@@ -147,7 +155,9 @@ def test_a_later_ingest_adds_columns_values_and_subjects(load: Load, images: Pat
     frame, _ = load(pd.DataFrame({"subject": ["001", "002"], "age": [1, 2]}), first)
     assert frame.age.tolist() == [1, 2]
     # other columns and one more subject; what is left out stays
-    second = pd.DataFrame({"subject": ["002", "003"], "sex": ["F", "M"], "score": [0.5, 0.25], "day": pd.to_datetime(["2020-01-01"] * 2)})
+    second = pd.DataFrame(
+        {"subject": ["002", "003"], "sex": ["F", "M"], "score": [0.5, 0.25], "day": pd.to_datetime(["2020-01-01"] * 2)}
+    )
     frame, _ = load(second)
     assert frame.columns.tolist() == ["obs_subject_id", "age", "sex", "score", "day"]
     assert frame.age.tolist() == [1, 2, pd.NA]
@@ -162,8 +172,18 @@ def test_a_later_ingest_adds_columns_values_and_subjects(load: Load, images: Pat
 
 
 def test_columns_added_later_survive_consolidation(load: Load, images: Path, tmp_path: Path) -> None:
-    load(pd.DataFrame({"subject": ["001", "002"], "age": [1, 2]}), {name: images / f"{name}.nii.gz" for name in ("001", "002")})
-    table = {"subject": ["003"], "sex": ["M"], "score": [0.5], "ok": [True], "visits": [4], "day": pd.to_datetime(["2020-01-01"])}
+    load(
+        pd.DataFrame({"subject": ["001", "002"], "age": [1, 2]}),
+        {name: images / f"{name}.nii.gz" for name in ("001", "002")},
+    )
+    table = {
+        "subject": ["003"],
+        "sex": ["M"],
+        "score": [0.5],
+        "ok": [True],
+        "visits": [4],
+        "day": pd.to_datetime(["2020-01-01"]),
+    }
     before, _ = load(pd.DataFrame(table))
     store = rl.open(tmp_path / "store")
     for name in ("obs_meta", "commits", "collections"):
@@ -174,7 +194,9 @@ def test_columns_added_later_survive_consolidation(load: Load, images: Path, tmp
 
 
 def test_an_unchanged_table_writes_no_version(load: Load, tmp_path: Path) -> None:
-    table = pd.DataFrame({"subject": ["001", "002", "003"], "age": [1, None, 3], "s": ["a", None, "c"], "f": [0.5, np.nan, np.inf]})
+    table = pd.DataFrame(
+        {"subject": ["001", "002", "003"], "age": [1, None, 3], "s": ["a", None, "c"], "f": [0.5, np.nan, np.inf]}
+    )
     table["day"] = pd.to_datetime(["2020-01-01", None, "2020-01-03"])
     load(table)
     load(table)
@@ -190,15 +212,24 @@ def test_an_unchanged_table_writes_no_version(load: Load, tmp_path: Path) -> Non
         ([1, 2, 3], [1.0, 2.5, 3.0], "2.5 does not fit, the column holds whole numbers"),
         ([0.5, 1.5, 2.5], ["a", "b", "c"], "'a' does not fit, the column holds numbers"),
         ([True, False, True], ["yes", "no", "no"], "'yes' does not fit, the column holds true and false"),
-        (pd.to_datetime(["2020-01-01"] * 3), ["2020-01-02", "soon", "late"], "'soon' does not fit, the column holds times"),
+        (
+            pd.to_datetime(["2020-01-01"] * 3),
+            ["2020-01-02", "soon", "late"],
+            "'soon' does not fit, the column holds times",
+        ),
     ],
 )
-def test_values_of_another_kind_than_the_column_are_refused(load: Load, first: Any, second: Any, text: str, tmp_path: Path) -> None:
+def test_values_of_another_kind_than_the_column_are_refused(
+    load: Load, first: Any, second: Any, text: str, tmp_path: Path
+) -> None:
     ids = ["001", "002", "003"]
     load(pd.DataFrame({"subject": ids, "v": first}))
     with pytest.raises(CatalogError) as caught:
         load(pd.DataFrame({"subject": ids, "v": second}))
-    assert str(caught.value) == f"obs_meta, column 'v': {text} since it was created; convert it, or use another column name"
+    assert (
+        str(caught.value)
+        == f"obs_meta, column 'v': {text} since it was created; convert it, or use another column name"
+    )
     assert rl.open(tmp_path / "store").obs_meta.read().v.tolist() == list(first)
 
 
@@ -212,7 +243,9 @@ def test_values_of_another_kind_than_the_column_are_refused(load: Load, first: A
         ([True, False, True], [0, 0, 1], [False, False, True]),
     ],
 )
-def test_values_that_fit_the_columns_kind_are_converted(load: Load, first: list[Any], second: list[Any], expected: list[Any]) -> None:
+def test_values_that_fit_the_columns_kind_are_converted(
+    load: Load, first: list[Any], second: list[Any], expected: list[Any]
+) -> None:
     ids = ["001", "002", "003"]
     load(pd.DataFrame({"subject": ids, "v": first}))
     frame, _ = load(pd.DataFrame({"subject": ids, "v": second}))
@@ -228,7 +261,10 @@ def test_tables_that_cannot_be_used_are_refused_in_words_and_leave_no_store(imag
     empty.write_text("")
     twice = pd.DataFrame([["001", 1, 2]], columns=["subject", "age", "age"])
     cases: list[tuple[Any, str]] = [
-        (tmp_path / "no.csv", f"{tmp_path}/no.csv: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file"),
+        (
+            tmp_path / "no.csv",
+            f"{tmp_path}/no.csv: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file",
+        ),
         (broken, f"{broken}: could not be read as a table: 'utf-8' codec can't decode"),
         (ragged, f"{ragged}: could not be read as a table: Error tokenizing data"),
         (empty, f"{empty}: could not be read as a table: No columns to parse from file"),

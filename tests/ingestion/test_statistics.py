@@ -24,7 +24,12 @@ def expected(voxels: Array, slope: float, intercept: float) -> dict[str, float]:
     result = {"nonfinite": voxels.size - finite.size, "nonzero": np.count_nonzero(finite)}
     if not finite.size:
         return result | dict.fromkeys(("stat_min", "stat_max", "stat_mean", "stat_std"), np.nan)
-    return result | {"stat_min": finite.min(), "stat_max": finite.max(), "stat_mean": finite.mean(), "stat_std": finite.std()}
+    return result | {
+        "stat_min": finite.min(),
+        "stat_max": finite.max(),
+        "stat_mean": finite.mean(),
+        "stat_std": finite.std(),
+    }
 
 
 def check(voxels: Array, slope: float = 1.0, intercept: float = 0.0) -> None:
@@ -37,7 +42,9 @@ def check(voxels: Array, slope: float = 1.0, intercept: float = 0.0) -> None:
     np.testing.assert_allclose(got["stat_std"], want["stat_std"], rtol=1e-9, atol=1e-11 * scale)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+)
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, -1024.0), (-2.0, 3.0), (-0.25, 0.0)])
 def test_statistics_of_every_dtype_and_scaling(dtype: str, slope: float, intercept: float) -> None:
     generator = np.random.default_rng(7)
@@ -120,7 +127,9 @@ def check_index(voxels: Array) -> None:
                 assert (voxels[tuple(places.T)] == value).any(axis=1).all()
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "int64", "uint64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "int64", "uint64", "float32", "float64"]
+)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_index_counts_every_class_and_its_coordinates_lie_in_it(dtype: str, order: str) -> None:
     voxels = np.random.default_rng(3).choice([0, 0, 0, 0, 1, 2, 7, 100], (37, 21, 18)).astype(dtype)

@@ -1,0 +1,94 @@
+"""What importing the package costs, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import radioloader as rl
+from radioloader._optional import require
+from radioloader.errors import MissingDependencyError, RadioloaderError
+
+HEAVY = [
+    "torch",
+    "monai",
+    "torchio",
+    "lightning",
+    "pytorch_lightning",
+    "pandas",
+    "pydicom",
+    "nibabel",
+    "tiledb",
+    "loky",
+    "rich",
+]
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert modules_after("import radioloader") == set()
+
+
+def test_using_the_config_imports_nothing_heavy() -> None:
+    assert modules_after("import radioloader as rl; rl.configure(read=rl.ReadConfig(max_workers=2))") == set()
+
+
+def test_opening_and_ingesting_need_no_torch(store_uri: str) -> None:
+    found = modules_after(f"import radioloader as rl; rl.ingest; rl.open({store_uri!r}).T1w.iloc[0].to_numpy()")
+    assert found - {"nibabel"} == {"tiledb"}
+
+
+def test_the_command_line_starts_light() -> None:
+    assert (
+        modules_after("import radioloader.cli.main") & {"torch", "monai", "lightning", "torchio", "pandas", "tiledb"}
+        == set()
+    )
+
+
+def test_every_public_name_resolves() -> None:
+    for name in rl.__all__:
+        assert getattr(rl, name) is not None
+        assert name in dir(rl)
+
+
+def test_ingest_is_the_function_whatever_was_imported_before() -> None:
+    # A subpackage of the name of a function would hide it.
+    code = (
+        "import pkgutil, importlib, radioloader as rl\n"
+        "for m in pkgutil.walk_packages(rl.__path__, 'radioloader.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
+        "print(callable(rl.ingest), callable(rl.open), callable(rl.collate))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["True"] * 3
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rl.nothing  # noqa: B018
+
+
+def test_a_missing_package_names_the_command() -> None:
+    with pytest.raises(MissingDependencyError, match=r"'not_a_package'.*pip install 'radioloader\[monai\]'") as caught:
+        require("not_a_package.sub", extra="monai")
+    assert isinstance(caught.value, ImportError)
+    assert isinstance(caught.value, RadioloaderError)
+
+
+def test_lightning_missing_is_explained() -> None:
+    code = (
+        "import sys; sys.modules['lightning'] = None; sys.modules['lightning.pytorch'] = None\n"
+        "import radioloader as rl\n"
+        "try: rl.lightning\n"
+        "except ImportError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.startswith("MissingDependencyError")
+    assert "pip install 'radioloader[lightning]'" in done.stdout
