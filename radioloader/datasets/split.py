@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,8 @@ class Split:
     test: list[str]
 
     def __post_init__(self) -> None:
-        everyone = [*self.train, *self.val, *self.test]
-        twice = (
-            sorted({subject for subject in everyone if everyone.count(subject) > 1})
-            if len(set(everyone)) < len(everyone)
-            else []
-        )
+        counts = Counter([*self.train, *self.val, *self.test])
+        twice = sorted(subject for subject, count in counts.items() if count > 1)
         if twice:
             raise ConfigError(
                 f"the split has {len(twice)} subjects more than once, such as {twice[:3]}; every subject belongs to one part"
@@ -50,7 +47,7 @@ def split_subjects(subjects: Sequence[str], fractions: Sequence[float], *, seed:
         ConfigError: The fractions are wrong, or there are too few subjects.
     """
     parts = [float(fraction) for fraction in fractions]
-    if len(parts) != 3 or min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
+    if len(parts) != 3 or not min(parts) >= 0 or not abs(sum(parts) - 1) <= 1e-6:  # NaN is refused as well
         raise ConfigError(
             f"split={tuple(fractions)} must be three fractions (train, val, test) of at least 0 that add up to 1"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -209,10 +210,9 @@ def _choose(snapshot: Snapshot, available: Sequence[str], subjects: Sequence[str
         raise KeyNotFoundError(
             f"{snapshot.store.uri} has no subjects {unknown[:3]} ({len(unknown)} of {len(chosen)} are unknown)"
         )
-    if len(set(chosen)) != len(chosen):
-        raise ConfigError(
-            f"subjects names a subject more than once: {sorted({s for s in chosen if chosen.count(s) > 1})[:3]}"
-        )
+    twice = [subject for subject, count in Counter(chosen).items() if count > 1]
+    if twice:
+        raise ConfigError(f"subjects names a subject more than once: {twice[:3]}")
     if not chosen:
         raise ConfigError(f"there is no subject to read in {snapshot.store.uri}")
     return chosen

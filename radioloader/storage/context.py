@@ -2,8 +2,12 @@
 
 Fork rules. A context holds threads and locks, which a forked child does not get in a usable state: a child that used its
 parent's context, or destroyed it, was seen to hang. So contexts are keyed by process id, another process's entries are never
-read, evicted or cleared, and no context is ever finalised: one reference of each is leaked on purpose, so that no interpreter
+read, evicted or cleared, and none is finalised by accident: one reference of each is leaked on purpose, so that no interpreter
 that shuts down (the parent's or a forked child's) runs its destructor. The operating system takes it all back.
+
+A context keeps some 12 kB of statistics for every query that it ever ran, whether statistics are enabled or not (TileDB-Py issue
+2194). So it is replaced after :data:`QUERIES_PER_CONTEXT` queries: readers forget their arrays in it, then it is finalised, in the process that made
+it and while no child can have it in use.
 
 libtiledb itself keeps a thread for the whole process and joins it in a C++ destructor at exit. A forked child that ends through
 ``sys.exit`` has no such thread, and was seen to hang or abort there: such children leave without the exit handlers of their parent.
@@ -14,17 +18,66 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
+from typing import Any, Protocol
 
 import tiledb
 
 from radioloader.config import StorageConfig, get_config
 from radioloader.storage.uri import is_remote
 
-__all__ = ["context_for", "get_context"]
+__all__ = ["QUERIES_PER_CONTEXT", "Lease", "context_for", "get_context", "lease_for", "register"]
 
-_contexts: dict[tuple[int, str], tiledb.Ctx] = {}
+QUERIES_PER_CONTEXT = 2000
+"""Bounds what a context keeps to about 25 MB; a new one costs milliseconds."""
+
+
+class Lease:
+    """A context and how many queries it ran.
+
+    Attributes:
+        key: Process id and configuration hash.
+        context: The context.
+    """
+
+    def __init__(self, key: tuple[int, str], context: tiledb.Ctx) -> None:
+        self.key = key
+        self.context = context
+        self._queries = 0
+
+    def count(self) -> None:
+        """Count one query; the last one that this context should run retires it."""
+        self._queries += 1  # a count that two threads lose does not matter
+        if self._queries >= QUERIES_PER_CONTEXT:
+            _retire(self)
+
+
+class HoldsArrays(Protocol):
+    """Something that keeps arrays open from call to call."""
+
+    def forget(self, lease: Lease) -> None:
+        """Drop all arrays that were opened in the lease's context."""
+
+
+_leases: dict[tuple[int, str], Lease] = {}
 _locks: dict[int, threading.Lock] = {}
+_holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _guarded = False
+
+
+def _lock() -> threading.Lock:
+    # Keyed by process: a lock inherited through fork may be held by a thread that was not.
+    return _locks.setdefault(os.getpid(), threading.Lock())
+
+
+def lease_for(uri: str, config: StorageConfig | None = None) -> Lease:
+    """The lease of this process for what lies at ``uri``, for those who keep arrays open."""
+    return _lease(get_config() if config is None else config, remote=is_remote(uri))
+
+
+def context_for(uri: str, config: StorageConfig | None = None) -> tiledb.Ctx:
+    """The context of this process for what lies at ``uri``."""
+    return lease_for(uri, config).context
 
 
 def get_context(config: StorageConfig | None = None, *, remote: bool = False) -> tiledb.Ctx:
@@ -34,19 +87,38 @@ def get_context(config: StorageConfig | None = None, *, remote: bool = False) ->
         config: The settings; None takes those of :func:`radioloader.configure`.
         remote: Whether it is for data on an object store.
     """
-    config = get_config() if config is None else config
-    pid = os.getpid()
-    key = (pid, config.hash(remote=remote))
-    context = _contexts.get(key)
-    if context is None:
-        # The lock is keyed by pid as well: a lock inherited through fork may be held by a thread that was not.
-        with _locks.setdefault(pid, threading.Lock()):
-            context = _contexts.get(key)
-            if context is None:
-                context = _make(config, remote=remote)
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
-                _contexts[key] = context
-    return context
+    return _lease(get_config() if config is None else config, remote=remote).context
+
+
+def register(holder: HoldsArrays) -> None:
+    """Have ``holder`` told when a context is to go. It is not kept alive."""
+    with _lock():
+        _holders.add(holder)
+
+
+def _lease(config: StorageConfig, *, remote: bool) -> Lease:
+    key = (os.getpid(), config.hash(remote=remote))
+    lease = _leases.get(key)
+    if lease is None:
+        with _lock():
+            lease = _leases.get(key)
+            if lease is None:
+                lease = Lease(key, _make(config, remote=remote))
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(lease.context))
+                _leases[key] = lease
+    return lease
+
+
+def _retire(lease: Lease) -> None:
+    with _lock():
+        if _leases.get(lease.key) is not lease or lease.key[0] != os.getpid():
+            return
+        del _leases[lease.key]
+        holders = list(_holders)
+    for holder in holders:
+        holder.forget(lease)
+    # From here on only reads that are under way hold it, and a child that is forked now never ends them.
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(lease.context))
 
 
 def _make(config: StorageConfig, *, remote: bool) -> tiledb.Ctx:
@@ -74,8 +146,3 @@ def _guard_forks() -> None:
         libc.on_exit(flush, None)
 
     os.register_at_fork(after_in_child=after_fork)
-
-
-def context_for(uri: str, config: StorageConfig | None = None) -> tiledb.Ctx:
-    """The context of this process for what lies at ``uri``."""
-    return get_context(config, remote=is_remote(uri))

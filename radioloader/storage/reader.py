@@ -23,7 +23,7 @@ import tiledb
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError, ShapeError
 from radioloader.storage._query import Handle, open_handle
-from radioloader.storage.context import context_for
+from radioloader.storage.context import Lease, lease_for, register
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -66,10 +66,18 @@ class VolumeReader:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._handles: OrderedDict[str, Handle] = OrderedDict()
+        self._handles: OrderedDict[str, tuple[Handle, Lease]] = OrderedDict()
         self._scratch = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
+        register(self)
+
+    def forget(self, lease: Lease) -> None:
+        """Drop the arrays that are open in a context that is to go."""
+        if self._pid == os.getpid():
+            with self._lock:
+                for uri in [uri for uri, (_, owner) in self._handles.items() if owner is lease]:
+                    del self._handles[uri]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config}
@@ -171,19 +179,20 @@ class VolumeReader:
                 weakref.finalize(self, _shutdown, self._pool, self._pid)
             return self._pool
 
-    def _handle(self, ref: VolumeRef) -> Handle:
+    def _handle(self, ref: VolumeRef) -> tuple[Handle, Lease]:
         with self._lock:
-            handle = self._handles.get(ref.uri)
-            if handle is not None:
+            found = self._handles.get(ref.uri)
+            if found is not None:
                 self._handles.move_to_end(ref.uri)
-                return handle
-        handle = open_handle(ref.uri, context_for(ref.uri, self.config))
+                return found
+        lease = lease_for(ref.uri, self.config)
+        found = open_handle(ref.uri, lease.context), lease
         with self._lock:
             # Handles in use by other threads live on until their read ends.
-            self._handles[ref.uri] = handle
+            self._handles[ref.uri] = found
             while len(self._handles) > self.config.read.max_open_arrays:
                 self._handles.popitem(last=False)
-        return handle
+        return found
 
     def _buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Memory of this thread, reused from read to read: fresh pages for every patch cost as much as decoding it."""
@@ -204,13 +213,15 @@ class VolumeReader:
             out[...] = request.pad_value
             return
         try:
-            handle = self._handle(ref)
+            handle, lease = self._handle(ref)
             ranges = [(a, b - 1) for a, b in zip(inner.start, inner.stop, strict=True)]
             if len(ref.shape) == 4:
                 for time in range(ref.channels):
                     self._read_3d(handle, [*ranges, (time, time)], request, out[time], box, inner)
+                    lease.count()
             else:
                 self._read_3d(handle, ranges, request, out, box, inner)
+                lease.count()
         except tiledb.TileDBError as error:
             raise ReadError(f"could not read box {box} of {ref.describe()}: {error}") from error
 
