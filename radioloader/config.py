@@ -162,6 +162,10 @@ class S3Config:
         session_token: Token of temporary credentials; never shown by ``repr``.
         max_parallel_ops: Requests in flight for one read or write.
         multipart_part_size_mb: Size of one part of an upload, in MiB.
+        connect_timeout_s: How long to wait for a connection, in seconds.
+        request_timeout_s: How long a request may go without a byte in either direction, in seconds.
+        tries: How often a request is repeated that fails or is told to come back later. With the defaults, a server that does not
+            answer is given up after about 20 seconds, one that cannot be connected to after about 30.
     """
 
     region: str | None = None
@@ -173,6 +177,9 @@ class S3Config:
     session_token: str | None = field(default=None, repr=False)
     max_parallel_ops: int = 8
     multipart_part_size_mb: int = 50
+    connect_timeout_s: float = 5.0
+    request_timeout_s: float = 3.0
+    tries: int = 5
 
     def __post_init__(self) -> None:
         if self.endpoint is not None and "://" in self.endpoint:
@@ -181,8 +188,13 @@ class S3Config:
             object.__setattr__(self, "endpoint", host.rstrip("/"))
         if self.scheme not in ("http", "https"):
             raise ConfigError(f"S3Config.scheme={self.scheme!r} is not 'http' or 'https'")
-        if self.max_parallel_ops < 1:
-            raise ConfigError(f"S3Config.max_parallel_ops={self.max_parallel_ops} must be at least 1")
+        for name in ("max_parallel_ops", "tries"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"S3Config.{name}={getattr(self, name)} must be at least 1")
+        for name in ("connect_timeout_s", "request_timeout_s"):
+            # TileDB counts in milliseconds, and takes the second's whole part for some of it.
+            if not getattr(self, name) >= 1:
+                raise ConfigError(f"S3Config.{name}={getattr(self, name)} must be at least 1 second")
         if self.multipart_part_size_mb < 5:
             raise ConfigError(
                 f"S3Config.multipart_part_size_mb={self.multipart_part_size_mb}: S3 takes no parts under 5 MiB"
@@ -201,6 +213,9 @@ class S3Config:
             "vfs.s3.aws_session_token": self.session_token,
             "vfs.s3.max_parallel_ops": str(self.max_parallel_ops),
             "vfs.s3.multipart_part_size": str(self.multipart_part_size_mb * 2**20),
+            "vfs.s3.connect_timeout_ms": str(round(self.connect_timeout_s * 1000)),
+            "vfs.s3.request_timeout_ms": str(round(self.request_timeout_s * 1000)),
+            "vfs.s3.connect_max_tries": str(self.tries),
         }
         return {name: value for name, value in settings.items() if value is not None}
 

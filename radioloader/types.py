@@ -64,10 +64,6 @@ class Box:
             return None
         return Box(start, stop)  # type: ignore[arg-type]
 
-    def inside(self, shape: Sequence[int]) -> bool:
-        """Whether the box lies wholly in a volume of spatial ``shape``."""
-        return min(self.start) >= 0 and all(b <= n for b, n in zip(self.stop, shape, strict=False))
-
     def slices(self, origin: Triple = (0, 0, 0)) -> tuple[slice, slice, slice]:
         """Index that cuts this box out of an array whose first voxel is ``origin``."""
         x, y, z = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True))

@@ -19,4 +19,8 @@ def demo(
     """The whole job on a small simulated cohort: ingest, train, predict, compare speeds. A few minutes on two cores."""
     from radioloader.demo.run import run_demo
 
-    run_demo(out, seed=seed)
+    try:
+        run_demo(out, seed=seed)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on with what is there", err=True)
+        raise typer.Exit(130) from None

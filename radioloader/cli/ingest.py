@@ -122,12 +122,16 @@ def _tile(value: str) -> Any:
     return TileConfig(extent=extents[0]) if len(extents) == 1 else TileConfig(custom=cast(Any, tuple(extents)))
 
 
+_NOTES_SHOWN = 20
+
+
 def _summary(report: Any, names: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True)
-    table = Table(title=f"ingest into {report.uri}", title_justify="left")
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(f"ingest into {report.uri}")
+    table = Table()
     for heading in ("", "subjects", "voxels"):
         table.add_column(heading, justify="left" if not heading else "right")
     ingested = sum(item.voxel_bytes for item in report.ingested)
@@ -135,15 +139,13 @@ def _summary(report: Any, names: list[str]) -> None:
     table.add_row("skipped (unchanged)", str(len(report.skipped)), "")
     table.add_row("failed", str(len(report.failed)), "")
     console.print(table)
-    console.print(
-        f"collections: {', '.join(names)}; {report.seconds:.1f} s; version {report.version}",
-        markup=False,
-        highlight=False,
-    )
-    for item in report.items:
-        for note in item.notes:
-            console.print(f"note {item.subject!r}: {note}", markup=False, highlight=False)
+    console.print(f"collections: {', '.join(names)}; {report.seconds:.1f} s; version {report.version}")
+    notes = [f"note {item.subject!r}: {note}" for item in report.items for note in item.notes]
+    for note in notes[:_NOTES_SHOWN]:
+        console.print(note)
+    if len(notes) > _NOTES_SHOWN:
+        console.print(f"and {len(notes) - _NOTES_SHOWN} more notes like these")
     for note in report.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {note}")
     for item in report.failed:
-        console.print(f"failed {item.subject!r}: {item.reason}", markup=False, highlight=False, style="red")
+        console.print(f"failed {item.subject!r}: {item.reason}", style="red")

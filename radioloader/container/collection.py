@@ -70,9 +70,14 @@ class VolumeCollection:
         return Indexer(len(self), lambda i: self._volume(self._places[i]), self._subset, find=self._find)
 
     def _find(self, key: str) -> int:
-        if key in self._place_of_obs_id:
-            return self._place_of_obs_id[key]
         places = [i for i, subject in enumerate(self.obs_subject_ids) if subject == key]
+        volume = self._place_of_obs_id.get(key)
+        if volume is not None:
+            if places and places != [volume]:
+                raise KeyNotFoundError(
+                    f"{key!r} is a subject of {self.name!r} and also the obs_id of another subject's volume; choose by iloc"
+                )
+            return volume
         if len(places) > 1:
             raise KeyNotFoundError(
                 f"subject {key!r} has {len(places)} volumes in {self.name!r}; choose one by its obs_id"

@@ -46,6 +46,9 @@ class Indexer(Generic[One, Many]):
                 raise IndexError(f"the mask has shape {mask.shape}, expected ({self._size},)")
             return self._many(np.flatnonzero(mask).tolist())
         if isinstance(key, Iterable) and not isinstance(key, str):
+            key = list(key)
+            if key and all(isinstance(part, bool | np.bool_) for part in key):
+                return self[np.array(key)]
             return self._many([self._place(part) for part in key])
         return self._one(self._place(key))
 
@@ -63,6 +66,8 @@ class Indexer(Generic[One, Many]):
                 raise KeyNotFoundError(f"loc takes ids (str), got {key!r}; use iloc for places")
             return self._find(key)
         try:
+            if isinstance(key, bool):
+                raise AttributeError
             place = int(key.__index__())
         except AttributeError:
             raise TypeError(

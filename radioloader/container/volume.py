@@ -132,7 +132,9 @@ class Volume:
         Raises:
             ShapeError: ``array`` is not on this grid.
         """
-        values = np.asarray(array)
+        values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+        if values.dtype.kind not in "biuf":
+            raise ShapeError(f"the array has dtype {values.dtype}; NIfTI takes whole and real numbers")
         if values.shape[:3] != self.shape[:3] or values.ndim not in (3, 4):
             raise ShapeError(
                 f"the array has shape {values.shape}, but {self.ref.describe()} has the grid {self.shape[:3]}"
@@ -156,8 +158,8 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> tuple[Box | None, tuple[An
     parts = list(index) if isinstance(index, tuple) else [index]
     if sum(part is Ellipsis for part in parts) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
+    at = next((place for place, part in enumerate(parts) if part is Ellipsis), None)
+    if at is not None:
         parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
     if len(parts) > len(shape):
         raise IndexError(f"too many indices: the volume has {len(shape)} axes, got {len(parts)}")
@@ -172,6 +174,8 @@ def _normalise(index: Any, shape: tuple[int, ...]) -> tuple[Box | None, tuple[An
             local: Any = slice(None, None, part.step)  # the box ends where the range does
         else:
             try:
+                if isinstance(part, bool | np.ndarray):
+                    raise AttributeError
                 place = part.__index__()
             except AttributeError:
                 raise TypeError(

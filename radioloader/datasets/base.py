@@ -167,7 +167,20 @@ class StoreDataset(_Base, abc.ABC):
         groups = [[place] for place in placed] if self._shapes_differ(placed) else [placed]
         read = [sample for group in groups for sample in self._read(group)]
         # Not collated here: a collate_fn of the user's may bring what has different shapes together.
-        return [call_seeded(self.transform, sample, place.seed) for sample, place in zip(read, placed, strict=True)]
+        return [self._transformed(sample, place, key) for sample, place, key in zip(read, placed, keys, strict=True)]
+
+    def _transformed(self, sample: dict[str, Any], place: Placed, key: SampleKey | int) -> dict[str, Any]:
+        assert self.transform is not None
+        try:
+            result: dict[str, Any] | None = call_seeded(self.transform, sample, place.seed)
+        except Exception as error:
+            error.add_note(f"in the transform of volume {self.table.obs_id(place.volume)!r}, {key!r}")
+            raise
+        if result is None:
+            raise TypeError(
+                f"the transform returned None for volume {self.table.obs_id(place.volume)!r}; it must return the sample"
+            )
+        return result
 
     def _resolve(self, key: Any) -> Placed:
         if not isinstance(key, self._key_type):
@@ -179,7 +192,8 @@ class StoreDataset(_Base, abc.ABC):
             key = self.key(index % len(self))
             # torch seeds this generator differently in every worker and epoch; a key's own seed would repeat itself.
             base = int(torch.randint(2**62, ()).item()) if self.random or self.transform is not None else 0
-            parts: tuple[int | str, ...] = ("torch", base)
+            # The volume as well: ranks that share a seed must not draw the same positions.
+            parts: tuple[int | str, ...] = ("torch", base, self.table.obs_id(key.volume), key.draw)
         else:
             if not 0 <= key.volume < len(self.table):
                 raise IndexError(f"{key}: the dataset has {len(self.table)} volumes")

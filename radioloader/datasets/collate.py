@@ -83,9 +83,11 @@ def _stack(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]]) -
                 f"{tuple(value.shape)}; crop or pad to one size, or use batch_size=1"
             )
         dtype = torch.promote_types(dtype, value.dtype)
-    out = allocate({name: ((len(values), *first.shape), dtype)})[name]
     # A subclass (MONAI's MetaTensor) would stack to one that says it lies where its first sample does.
-    return torch.stack([value.as_subclass(torch.Tensor) for value in values], out=out)
+    values = [value.as_subclass(torch.Tensor) for value in values]
+    if any(value.device.type != "cpu" or value.requires_grad for value in values):
+        return torch.stack(values)
+    return torch.stack(values, out=allocate({name: ((len(values), *first.shape), dtype)})[name])
 
 
 def _name(sample: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from radioloader.errors import ConfigError
@@ -46,10 +46,10 @@ def split_subjects(subjects: Sequence[str], fractions: Sequence[float], *, seed:
     Raises:
         ConfigError: The fractions are wrong, or there are too few subjects.
     """
-    parts = [float(fraction) for fraction in fractions]
+    parts = [float(fraction) for fraction in fractions] if isinstance(fractions, Iterable) else []
     if len(parts) != 3 or not min(parts) >= 0 or not abs(sum(parts) - 1) <= 1e-6:  # NaN is refused as well
         raise ConfigError(
-            f"split={tuple(fractions)} must be three fractions (train, val, test) of at least 0 that add up to 1"
+            f"split={fractions!r} must be three fractions (train, val, test) of at least 0 that add up to 1"
         )
     ordered = sorted(subjects)
     if len(ordered) < sum(part > 0 for part in parts):

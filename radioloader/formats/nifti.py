@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import os
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,7 +163,7 @@ def write_nifti(
         dtype: Store as another dtype, with slope 1 and intercept 0; None keeps the header's dtype, slope and intercept.
 
     Raises:
-        FormatError: Not a suffix that can be written.
+        FormatError: Not a suffix that can be written, or its folder does not exist.
     """
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -171,6 +172,9 @@ def write_nifti(
     if dtype is not None:
         header.set_data_dtype(dtype)
         header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+        # What the source says of its values (the window to show them in, what they mean) is not true of these.
+        header["cal_min"], header["cal_max"] = 0.0, 0.0
+        header.set_intent(0, name="")
     if tuple(header.get_data_shape()) != voxels.shape:
         header.set_data_shape(voxels.shape)
     # A pair's header becomes that of a single file.
@@ -179,7 +183,9 @@ def write_nifti(
     header["vox_offset"] = offset
     # Fortran order without a whole second copy in another order being kept
     body = np.asarray(voxels, dtype=header.get_data_dtype()).tobytes(order="F")
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if not path.parent.is_dir():
+        raise FormatError(f"{path}: cannot be written, the folder {path.parent} does not exist")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with open(scratch, "wb") as file:
             out: Any = file
@@ -193,19 +199,6 @@ def write_nifti(
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def header_block(shape: tuple[int, ...], dtype: np.dtype[Any], affine: npt.NDArray[np.float64]) -> bytes:
-    """A NIfTI-1 header (NIfTI-2 where the shape needs it) for voxels that did not come from a NIfTI file; sform, qform: ``affine``."""
-    import nibabel as nib
-
-    header = nib.Nifti1Header() if max(shape) < 2**15 else nib.Nifti2Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
-    header.set_qform(affine, code=1, strip_shears=True)
-    header.set_sform(affine, code=1)
-    header.set_xyzt_units("mm", "sec")
-    return bytes(header.binaryblock)
 
 
 def _parse(block: bytes, path: Path) -> NiftiHeader:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from radioloader.errors import ConfigError
 
-__all__ = ["check_orientation", "reorient", "turn"]
+__all__ = ["check_orientation", "reorient", "turn", "turn_grid"]
 
 _AXES = ("LR", "PA", "IS")
 
@@ -36,13 +36,23 @@ def turn(voxels: npt.NDArray[Any], source: str, target: str) -> npt.NDArray[Any]
     return turned
 
 
+def turn_grid(
+    shape: tuple[int, ...], affine: npt.NDArray[np.float64], source: str, target: str
+) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
+    """Shape (X, Y, Z[, T]) and affine (4, 4) of a grid stored along ``source`` axis codes after its turn to ``target`` ones."""
+    from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+
+    if source == target:
+        return shape, affine
+    transform = ornt_transform(axcodes2ornt(source), axcodes2ornt(target))
+    turned = list(shape)
+    for axis, (place, _) in enumerate(transform):
+        turned[int(place)] = shape[axis]
+    return tuple(turned), affine @ inv_ornt_aff(transform, shape[:3])
+
+
 def reorient(
     voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64], source: str, target: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """``voxels`` turned from ``source`` to ``target`` axis codes, and the affine (4, 4) that keeps every voxel in its place in mm."""
-    from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
-
-    if source == target:
-        return voxels, affine
-    transform = ornt_transform(axcodes2ornt(source), axcodes2ornt(target))
-    return turn(voxels, source, target), affine @ inv_ornt_aff(transform, voxels.shape[:3])
+    return turn(voxels, source, target), turn_grid(voxels.shape, affine, source, target)[1]

@@ -78,7 +78,9 @@ def discover(images: Mapping[str, Source], *, subject_regex: str | None = None, 
         if not isinstance(name, str) or not name:
             raise ConfigError(f"the collection name {name!r} is not a non-empty string")
         if isinstance(source, Mapping):
-            named[name] = {str(subject): [_absolute(path)] for subject, path in source.items()}
+            named[name] = {}
+            for subject, path in source.items():
+                named[name].setdefault(str(subject), []).append(_absolute(path))
             if not named[name]:
                 raise ConfigError(f"collection {name!r}: the mapping is empty")
         else:

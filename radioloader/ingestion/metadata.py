@@ -45,12 +45,14 @@ class MetadataTable:
         key: The column of subject ids.
         ids: Subject id of each row, unique.
         frame: All columns.
+        typed: Whether the columns' dtypes were chosen by the user, not guessed from a file.
     """
 
     name: str
     key: str
     ids: list[str]
     frame: pd.DataFrame
+    typed: bool
 
 
 def read_table(source: pd.DataFrame | str | os.PathLike[str]) -> MetadataTable:
@@ -81,7 +83,7 @@ def read_table(source: pd.DataFrame | str | os.PathLike[str]) -> MetadataTable:
     twice = sorted(subject for subject, count in Counter(ids).items() if count > 1)
     if twice:
         raise CatalogError(f"{name}: {key} is not unique, such as {twice[:3]}; keep one row for each subject")
-    return MetadataTable(name, key, ids, frame)
+    return MetadataTable(name, key, ids, frame, typed=not isinstance(source, str | os.PathLike))
 
 
 def load_metadata(
@@ -112,10 +114,17 @@ def load_metadata(
         on_disk = f"{USER_PREFIX}{column}"
         series = frame[column]
         old = existing.get(on_disk)
-        kind = _kind(series) if old is None else old.kind
+        if old is None and not series.iloc[kept].notna().any():
+            continue  # no value to go by: a column appears, with the kind it then has, when it first has one
+        kind = _kind(series, typed=table.typed) if old is None else old.kind
         metadata.columns.append(Column(on_disk, kind, nullable=kind in ("str", "int", "bool")))
         for place, value in zip(kept, _values(series.iloc[kept], kind, f"{name}, column {column!r}"), strict=True):
             metadata.rows[ids[place]][on_disk] = value
+    if not kept and wanted:
+        raise CatalogError(
+            f"{name}: none of its {len(ids)} rows is of a subject here; its {key} are like {ids[:3]}, the subjects like {sorted(wanted)[:3]}; "
+            "use the same ids in both"
+        )
     notes = []
     without = sorted(wanted - set(ids))
     if without:
@@ -151,17 +160,25 @@ def _read(source: Any) -> tuple[pd.DataFrame, str]:
     return frame, str(path)
 
 
-def _kind(series: pd.Series[Any]) -> str:
+def _kind(series: pd.Series[Any], *, typed: bool) -> str:
     import pandas as pd
 
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(series.cat.categories.dtype if not series.isna().any() else object).infer_objects()
     if pd.api.types.is_bool_dtype(series):
         return "bool"
     if pd.api.types.is_integer_dtype(series):
         return "int"
     if pd.api.types.is_float_dtype(series):
-        # pandas turns a column of whole numbers with a gap into floats; it holds whole numbers all the same
+        # Read from a file, a column of whole numbers with a gap becomes floats; it holds whole numbers all the same.
         values = series.dropna()
-        whole = series.isna().any() and len(values) and (values == values.round()).all() and values.abs().max() < 2**53
+        whole = (
+            not typed
+            and series.isna().any()
+            and len(values)
+            and (values == values.round()).all()
+            and values.abs().max() < 2**53
+        )
         return "int" if whole else "float"
     if pd.api.types.is_datetime64_any_dtype(series):
         return "datetime"
@@ -178,7 +195,7 @@ def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
         "bool": _bool,
         "int": _int,
         "float": float,
-        "str": str,
+        "str": _str,
         "datetime": _datetime,
     }
     convert = converters[kind]
@@ -188,7 +205,7 @@ def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
             continue
         try:
             yield convert(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise CatalogError(
                 f"{what}: {value!r} does not fit, the column holds {_KINDS[kind]} since it was created; convert it, or use another column "
                 "name"
@@ -204,8 +221,16 @@ def _bool(value: Any) -> bool:
     raise ValueError("expected true or false")
 
 
+def _str(value: Any) -> str:
+    text = str(value)
+    text.encode()  # lone surrogates cannot be stored, and would only be noticed by the commit
+    return text
+
+
 def _int(value: Any) -> int:
     number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError("the number does not fit into 64 bits")
     if number != value and not isinstance(value, str):
         raise ValueError("expected a whole number")
     return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +16,8 @@ from radioloader.ingestion.discover import Cohort, Source, discover, is_label_na
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata, read_table
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
-from radioloader.ingestion.subject import Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
-from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections
+from radioloader.ingestion.subject import Grid, Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
+from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections, read_index
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
@@ -187,11 +186,13 @@ class _Job:
         self._metadata = Metadata([], {})
         self._existing_metadata: dict[str, dict[str, Any]] = {}
         self._finished: list[SubjectResult] = []
+        self._made: set[str] = set()
         self._collections = self._open_collections()
         self._known = self._read_known()
+        self._stored = self._read_stored()
 
     def _open_collections(self) -> dict[str, tuple[CollectionInfo, bool]]:
-        """Each collection and whether it is new; a new one is made, and exists once its row is committed."""
+        """Each collection and whether it is new; a new one is made with its first volumes, and exists once its row is committed."""
         existing = read_collections(self._store, self._transaction.commits)
         collections = {}
         for name, kind in self._kinds.items():
@@ -204,9 +205,6 @@ class _Job:
             collections[name] = (
                 (info, False) if info is not None else (CollectionInfo(token_hex(8), name, kind, {}), True)
             )
-        for info, new in collections.values():
-            if new:
-                self._store.create_collection(info.id, COLLECTION_TABLES)
         return collections
 
     def _read_known(self) -> dict[str, dict[str, Known]]:
@@ -220,6 +218,19 @@ class _Job:
                 ):
                     known.setdefault(subject, {})[name] = Known(source_hash, recipe)
         return known
+
+    def _read_stored(self) -> dict[str, dict[str, Grid]]:
+        """Grids of the volumes in collections that this ingest does not touch, by subject and collection."""
+        stored: dict[str, dict[str, Grid]] = {}
+        for name, info in read_collections(self._store, self._transaction.commits).items():
+            if name not in self._collections:
+                index = read_index(self._store, info, self._transaction.commits)
+                for place, subject in enumerate(index.subject_ids.tolist()):
+                    if subject in self._cohort.files:
+                        ref = index.ref(place)
+                        source = f"the stored volume {ref.obs_id!r}"
+                        stored.setdefault(subject, {})[name] = Grid(info.kind, source, ref.shape, index.affines[place])
+        return stored
 
     def load_metadata(self, source: MetadataTable | None, report: IngestReport) -> None:
         table = self._store.table("obs_meta")
@@ -237,8 +248,6 @@ class _Job:
         if source is not None:
             self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
             report.notes += notes
-            # A column that is not there yet is missing in all older rows: nobody sees a difference before rows use it.
-            table.add_columns(self._metadata.columns)
 
     def _tasks(self) -> Iterable[SubjectTask]:
         targets = {
@@ -248,7 +257,10 @@ class _Job:
         for subject, files in self._cohort.files.items():
             if subject not in self._cohort.failures:
                 known = self._known.get(subject, {})
-                yield SubjectTask(subject, files, targets, known, self._orientation, self._tolerance_mm, self._config)
+                stored = self._stored.get(subject, {})
+                yield SubjectTask(
+                    subject, files, targets, known, stored, self._orientation, self._tolerance_mm, self._config
+                )
 
     def run(
         self,
@@ -269,19 +281,24 @@ class _Job:
                 if result.failure is None:
                     self._finished.append(result)
                 elif result.fatal:
-                    raise StoreWriteError(
-                        f"{result.failure}; what was finished before is kept: make room, and run the same command again"
-                    )
+                    raise StoreWriteError(result.failure)
                 item = self._item(result)
                 self._note(report, show, item, strict)
                 if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
                     self._commit()
                     last = time.monotonic()
-        except BaseException:
+        except BaseException as error:
             # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
             results.close()  # type: ignore[attr-defined]
-            with contextlib.suppress(StoreWriteError):
+            kept = "what was finished before is kept"
+            try:
                 self._commit()
+            except StoreWriteError:
+                kept = (
+                    f"{len(self._finished)} finished subjects could not be committed either and will be ingested again"
+                )
+            if isinstance(error, StoreWriteError):
+                raise StoreWriteError(f"{error}; {kept}: make room, and run the same command again") from error
             raise
         self._commit()
 
@@ -312,7 +329,8 @@ class _Job:
             volumes = self._append_volumes(finished, made)
             metadata = self._append_metadata([result.subject for result in finished])
             if self._transaction.pending:
-                changes = {"volumes": volumes, "obs_meta": len(metadata)}
+                columns = sorted({name.removeprefix(USER_PREFIX) for row in metadata.values() for name in row})
+                changes = {"volumes": volumes, "obs_meta": len(metadata), "columns": columns}
                 self._transaction.commit(f"ingest of {volumes} volumes", changes)
         except BaseException:
             # The commit made after a Ctrl-C or an error must not bring half of these rows to light.
@@ -330,6 +348,9 @@ class _Job:
             if not rows:
                 continue
             volumes += len(rows)
+            if new and name not in self._made:
+                self._store.create_collection(info.id, COLLECTION_TABLES)
+                self._made.add(name)
             self._transaction.append(self._store.table("c", info.id, "obs"), _columns(rows))
             foreground = [row for result in finished for row in result.foreground.get(name, [])]
             if foreground:
@@ -351,7 +372,10 @@ class _Job:
         if rows:
             names = dict.fromkeys(name for row in rows.values() for name in row)
             columns = {name: [row.get(name) for row in rows.values()] for name in names}
-            self._transaction.append(self._store.table("obs_meta"), {"obs_subject_id": list(rows), **columns})
+            table = self._store.table("obs_meta")
+            # Columns come with the first rows that use them: an ingest that brings no subject brings no column.
+            table.add_columns([column for column in self._metadata.columns if column.name in names])
+            self._transaction.append(table, {"obs_subject_id": list(rows), **columns})
         return rows
 
 

@@ -57,7 +57,9 @@ def statistics(voxels: npt.NDArray[Any], slope: float, intercept: float) -> dict
     }
 
 
-def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
+def foreground(
+    voxels: npt.NDArray[Any], seed: bytes, *, slope: float = 1.0, intercept: float = 0.0
+) -> list[dict[str, Any]]:
     """The foreground index of a label volume: for each class its voxel count and coordinates of some of its voxels.
 
     A class with more voxels than :data:`FOREGROUND_COORDINATES` is sampled without replacement, uniformly.
@@ -65,6 +67,8 @@ def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
     Args:
         voxels: (X, Y, Z) or (X, Y, Z, T), of which time points are searched together; whole numbers.
         seed: Decides the sample; the content hash of the volume, so that the index is the same wherever it is built.
+        slope: Classes are stored values times ``slope`` plus ``intercept``.
+        intercept: See ``slope``.
 
     Returns:
         Rows ``class``, ``voxels``, ``coordinates`` (int32 little endian, (n, 3) in C order, sorted); none when the volume holds values
@@ -84,6 +88,9 @@ def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
             counts[value] = counts.get(value, 0) + count
         if len(counts) > MAX_CLASSES:
             return []
+    classes = {value: value * slope + intercept for value in counts}
+    if not all(float(value).is_integer() and abs(value) < 2**63 for value in classes.values()):
+        return []
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(seed[:16], "little")))
     ranks = {value: _sample(counts[value], generator) for value in sorted(counts)}
     seen = dict.fromkeys(counts, 0)
@@ -99,7 +106,7 @@ def foreground(voxels: npt.NDArray[Any], seed: bytes) -> list[dict[str, Any]]:
                 found[value].append(coordinates)
             seen[value] += count
     return [
-        {"class": value, "voxels": counts[value], "coordinates": np.concatenate(found[value]).tobytes()}
+        {"class": int(classes[value]), "voxels": counts[value], "coordinates": np.concatenate(found[value]).tobytes()}
         for value in sorted(counts)
     ]
 

@@ -18,18 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import tiledb
 
-from radioloader.config import StorageConfig
+from radioloader.config import SliceOrientation, StorageConfig
 from radioloader.errors import FormatError, GridMismatchError, RadioloaderError, StoreWriteError
 from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
-from radioloader.formats.orientation import reorient
+from radioloader.formats.orientation import reorient, turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
 from radioloader.ingestion.statistics import MAX_CLASSES, foreground, statistics
 from radioloader.storage.catalog import obs_row
-from radioloader.storage.context import context_for
 from radioloader.storage.uri import join
-from radioloader.storage.writer import write_volume
+from radioloader.storage.writer import remove_volume, write_volume
 
-__all__ = ["Known", "SubjectResult", "SubjectTask", "Target", "ingest_subject", "recipe_of"]
+__all__ = ["Grid", "Known", "SubjectResult", "SubjectTask", "Target", "ingest_subject", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,23 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Where a volume lies.
+
+    Attributes:
+        kind: ``"image"`` or ``"label"``.
+        source: Its file, for messages.
+        shape: (X, Y, Z) or (X, Y, Z, T) in voxels, as stored.
+        affine: (4, 4) float64, voxel index to RAS mm, as stored.
+    """
+
+    kind: str
+    source: str
+    shape: tuple[int, ...]
+    affine: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class SubjectTask:
     """One subject to ingest.
 
@@ -62,6 +78,7 @@ class SubjectTask:
         files: Source file by collection.
         targets: Every collection's :class:`Target`.
         known: What the store has of this subject, by collection.
+        stored: Grids of this subject's volumes in the store's other collections.
         orientation: Axis codes to turn the voxels to; None keeps the file's.
         tolerance_mm: How far a label's grid may be off its image's.
         config: Tiles, filters, access.
@@ -71,6 +88,7 @@ class SubjectTask:
     files: Mapping[str, str]
     targets: Mapping[str, Target]
     known: Mapping[str, Known]
+    stored: Mapping[str, Grid]
     orientation: str | None
     tolerance_mm: float
     config: StorageConfig
@@ -102,19 +120,17 @@ class SubjectResult:
 def recipe_of(orientation: str | None, config: StorageConfig) -> str:
     """What decides the stored form of a volume besides its source, as JSON: a volume with another recipe is ingested anew."""
     tile, compression = config.write.tile, config.write.compression
-    return json.dumps(
-        {
-            "orientation": orientation,
-            "tile": {"orientation": tile.orientation.value, "extent": tile.extent, "custom": tile.custom},
-            "compression": {
-                "codec": compression.codec,
-                "level": compression.level,
-                "shuffle": compression.shuffle,
-                "checksum": compression.checksum,
-            },
-        },
-        sort_keys=True,
-    )
+    shaped: dict[str, Any] = {"orientation": tile.orientation.value}
+    if tile.custom is not None:
+        shaped["custom"] = tile.custom
+    elif tile.orientation is SliceOrientation.ISOTROPIC:
+        shaped["extent"] = tile.extent
+    packed: dict[str, Any] = {"codec": compression.codec, "checksum": compression.checksum}
+    if compression.codec != "none":
+        packed["shuffle"] = compression.shuffle
+    if compression.codec == "zstd":
+        packed["level"] = compression.level
+    return json.dumps({"orientation": orientation, "tile": shaped, "compression": packed}, sort_keys=True)
 
 
 def ingest_subject(task: SubjectTask) -> SubjectResult:
@@ -136,7 +152,7 @@ def ingest_subject(task: SubjectTask) -> SubjectResult:
         result.rows, result.foreground = {}, {}
         for uri in written:
             with contextlib.suppress(tiledb.TileDBError):
-                tiledb.VFS(ctx=context_for(uri, task.config)).remove_dir(uri)
+                remove_volume(uri, task.config)
     return result
 
 
@@ -156,7 +172,7 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
         result.notes.append(f"{path}: {int(numbers['nonfinite'])} voxels are NaN or infinite; kept as they are")
     result.notes += [f"{path}: {note}" for note in header.notes]
     if target.kind == "label":
-        rows = foreground(turned, bytes.fromhex(content_hash))
+        rows = foreground(turned, bytes.fromhex(content_hash), slope=header.slope, intercept=header.intercept)
         if not rows:
             result.notes.append(
                 f"{path}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
@@ -189,24 +205,30 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
 
 
 def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[str]:
-    """Each label must lie on the grid of an image; images that differ from each other are worth a note."""
-    images = [name for name in headers if task.targets[name].kind == "image"]
-    for label in (name for name in headers if task.targets[name].kind == "label"):
-        problems = [_grid_problem(task, headers, label, image) for image in images]
-        if problems and all(problems):
+    """Each label must lie on the grid of an image, also of one that is in the store; images that differ are worth a note."""
+    grids = dict(task.stored)
+    for name, header in headers.items():
+        codes = axcodes(header.affine)
+        shape, affine = turn_grid(header.shape, header.affine, codes, task.orientation or codes)
+        grids[name] = Grid(task.targets[name].kind, task.files[name], shape, affine)
+    images = [name for name, grid in grids.items() if grid.kind == "image"]
+    for label in (name for name, grid in grids.items() if grid.kind == "label"):
+        problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
+        if problems and all(problems) and any(name in headers for name in (label, *images)):
             raise GridMismatchError(problems[0])
-    return [p for other in images[1:] if (p := _grid_problem(task, headers, other, images[0])) is not None]
+    new = [name for name in images[1:] if name in headers]
+    return [p for name in new if (p := _grid_problem(grids, name, images[0], task.tolerance_mm)) is not None]
 
 
-def _grid_problem(task: SubjectTask, headers: Mapping[str, NiftiHeader], name: str, reference: str) -> str | None:
-    a, b = headers[name], headers[reference]
-    what = f"{task.files[name]} ({name}) is not on the grid of {task.files[reference]} ({reference})"
+def _grid_problem(grids: Mapping[str, Grid], name: str, reference: str, tolerance_mm: float) -> str | None:
+    a, b = grids[name], grids[reference]
+    what = f"{a.source} ({name}) is not on the grid of {b.source} ({reference})"
     if a.shape[:3] != b.shape[:3]:
         return f"{what}: its shape is {a.shape[:3]}, expected {b.shape[:3]}"
     distance = grid_distance(a.affine, b.affine, a.shape)
-    if distance > task.tolerance_mm:
+    if distance > tolerance_mm:
         return (
-            f"{what}: the same voxel lies up to {distance:.4g} mm apart, allowed are {task.tolerance_mm:g} mm; resample it, repair its "
+            f"{what}: the same voxel lies up to {distance:.4g} mm apart, allowed are {tolerance_mm:g} mm; resample it, repair its "
             "affine, or raise the tolerance (grid_tolerance_mm, --grid-tolerance)"
         )
     return None

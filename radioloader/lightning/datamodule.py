@@ -16,7 +16,7 @@ from radioloader.datasets.patch import PatchDataset
 from radioloader.datasets.split import Split, split_subjects
 from radioloader.datasets.volume import VolumeDataset
 from radioloader.errors import ConfigError
-from radioloader.samplers.positions import Positions
+from radioloader.samplers.positions import Positions, as_whole
 
 __all__ = ["PatchDataModule"]
 
@@ -73,6 +73,8 @@ class PatchDataModule(_lightning.LightningDataModule):  # type: ignore[misc, nam
         super().__init__()
         self.store = store if isinstance(store, RadiObject) else RadiObject(store, config=config)
         self.split = _as_split(split, self.store.obs_subject_ids, seed)
+        if not self.split.train:
+            raise ConfigError(f"the split has no training subjects: split={split!r}")
         self._volumes: dict[str, Any] = {
             "image": image,
             "label": label,
@@ -89,8 +91,11 @@ class PatchDataModule(_lightning.LightningDataModule):  # type: ignore[misc, nam
             "transform": transform,
         }
         self._eval_transform = eval_transform
-        self._batch_size = batch_size
-        self._loader: dict[str, Any] = {"num_workers": num_workers, **(loader_kwargs or {})}
+        self._batch_size = as_whole(batch_size, "batch_size", minimum=1)
+        self._loader: dict[str, Any] = {
+            "num_workers": as_whole(num_workers, "num_workers", minimum=0),
+            **(loader_kwargs or {}),
+        }
         # Made here, not in setup(): wrong arguments fail at once, before a Trainer exists.
         self.train_dataset = PatchDataset(self.store, subjects=self.split.train, **self._volumes, **self._patches)
         self.val_dataset = self._whole(self.split.val)
@@ -106,19 +111,30 @@ class PatchDataModule(_lightning.LightningDataModule):  # type: ignore[misc, nam
         return DataLoader(self.train_dataset, batch_size=self._batch_size, shuffle=True, **self._loader)
 
     def val_dataloader(self) -> Any:
-        """Whole validation volumes; none when the split has no validation subjects."""
-        return self._evaluation(self.val_dataset)
+        """Whole validation volumes; none when the split has no validation subjects.
 
-    def test_dataloader(self) -> Any:
-        """Whole test volumes."""
-        return self._evaluation(self.test_dataset)
+        Raises:
+            ConfigError: ``Trainer.validate`` was called, and the split has no validation subjects.
+        """
+        if self.val_dataset is not None:
+            return DataLoader(self.val_dataset, batch_size=1, **self._loader)
+        if self.trainer is not None and self.trainer.state.fn == "validate":
+            raise ConfigError("the split has no validation subjects, so there is nothing to validate")
+        return []
 
-    def predict_dataloader(self) -> Any:
-        """Whole test volumes."""
-        return self._evaluation(self.test_dataset)
+    def test_dataloader(self) -> DataLoader:
+        """Whole test volumes.
 
-    def _evaluation(self, dataset: VolumeDataset | None) -> Any:
-        return [] if dataset is None else DataLoader(dataset, batch_size=1, **self._loader)
+        Raises:
+            ConfigError: The split has no test subjects.
+        """
+        if self.test_dataset is None:
+            raise ConfigError("the split has no test subjects, so there is nothing to test or predict")
+        return DataLoader(self.test_dataset, batch_size=1, **self._loader)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Whole test volumes; see :meth:`test_dataloader`."""
+        return self.test_dataloader()
 
 
 def _as_split(

@@ -7,10 +7,13 @@ the public interface; a test holds both to the same bytes.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy.typing as npt
 import tiledb
+
+from radioloader.storage._fork import close_array, gate
 
 __all__ = ["VOXELS", "DirectHandle", "Handle", "PublicHandle", "open_handle"]
 
@@ -31,8 +34,12 @@ class DirectHandle:
     def __init__(self, uri: str, ctx: tiledb.Ctx) -> None:
         lt = tiledb.libtiledb
         self._query, self._subarray, self._row_major = lt.Query, lt.Subarray, lt.LayoutType.ROW_MAJOR
-        self._array = lt.Array(ctx, uri, lt.QueryType.READ)
-        self._ctx = ctx
+        self._ctx, self._pid = ctx, os.getpid()
+        with gate:
+            self._array = lt.Array(ctx, uri, lt.QueryType.READ)
+
+    def __del__(self) -> None:
+        close_array(self, "_array", self._pid)
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         query = self._query(self._ctx, self._array)
@@ -51,7 +58,12 @@ class PublicHandle:
     """Reads through ``tiledb.DenseArray``."""
 
     def __init__(self, uri: str, ctx: tiledb.Ctx) -> None:
-        self._array = tiledb.open(uri, "r", ctx=ctx)
+        self._pid = os.getpid()
+        with gate:
+            self._array = tiledb.open(uri, "r", ctx=ctx)
+
+    def __del__(self) -> None:
+        close_array(self, "_array", self._pid)
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         index = tuple(slice(a, b + 1) for a, b in ranges)

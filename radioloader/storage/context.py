@@ -6,11 +6,8 @@ read, evicted or cleared, and none is finalised by accident: one reference of ea
 that shuts down (the parent's or a forked child's) runs its destructor. The operating system takes it all back.
 
 A context keeps some 12 kB of statistics for every query that it ever ran, whether statistics are enabled or not (TileDB-Py issue
-2194). So it is replaced after :data:`QUERIES_PER_CONTEXT` queries: readers forget their arrays in it, then it is finalised, in the process that made
-it and while no child can have it in use.
-
-libtiledb itself keeps a thread for the whole process and joins it in a C++ destructor at exit. A forked child that ends through
-``sys.exit`` has no such thread, and was seen to hang or abort there: such children leave without the exit handlers of their parent.
+2194). So it is replaced after :data:`QUERIES_PER_CONTEXT` queries: readers forget their arrays in it, then it is finalised, in the
+process that made it and while no child can have it in use. What else a fork needs is in ``_fork.py``.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from typing import Any, Protocol
 import tiledb
 
 from radioloader.config import StorageConfig, get_config
+from radioloader.storage._fork import gate, leave_children_alone
 from radioloader.storage.uri import is_remote
 
 __all__ = ["QUERIES_PER_CONTEXT", "Lease", "context_for", "get_context", "lease_for", "register"]
@@ -62,7 +60,6 @@ class HoldsArrays(Protocol):
 _leases: dict[tuple[int, str], Lease] = {}
 _locks: dict[int, threading.Lock] = {}
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
-_guarded = False
 
 
 def _lock() -> threading.Lock:
@@ -123,26 +120,10 @@ def _retire(lease: Lease) -> None:
 
 def _make(config: StorageConfig, *, remote: bool) -> tiledb.Ctx:
     fork = os.fork
-    context = tiledb.Ctx(config.tiledb(remote=remote))
+    with gate:
+        context = tiledb.Ctx(config.tiledb(remote=remote))
     # For Python before 3.12, tiledb-py replaces os.fork of the whole process by one that warns of deadlocks. With the rules
     # above forking is safe, so that every fork of a DataLoader worker would print a false alarm.
     os.fork = fork
-    _guard_forks()
+    leave_children_alone()
     return context
-
-
-def _guard_forks() -> None:
-    """From now on, let forked children of this process end without libtiledb's destructors (glibc only)."""
-    global _guarded
-    libc = ctypes.CDLL(None)
-    if _guarded or not all(hasattr(libc, name) for name in ("on_exit", "_exit", "fcloseall")):
-        return
-    _guarded = True
-    leave, flush = (ctypes.cast(function, ctypes.c_void_p) for function in (libc._exit, libc.fcloseall))
-
-    def after_fork() -> None:
-        # Exit handlers run last in, first out: the child's own, then these two (``_exit`` takes the status), never the parent's.
-        libc.on_exit(leave, None)
-        libc.on_exit(flush, None)
-
-    os.register_at_fork(after_in_child=after_fork)

@@ -280,7 +280,10 @@ def _as_numpy(out: Any) -> npt.NDArray[Any]:
         return out
     if not hasattr(out, "numpy"):
         raise ShapeError(f"out must be a numpy array or a CPU tensor, got {type(out).__name__}")
-    array: npt.NDArray[Any] = out.numpy()
+    try:
+        array: npt.NDArray[Any] = out.numpy()
+    except (RuntimeError, TypeError) as error:  # on another device, requires grad, or a dtype that numpy lacks
+        raise ShapeError(f"out must be a CPU tensor of a dtype that numpy has, without grad: {error}") from error
     return array
 
 

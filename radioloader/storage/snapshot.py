@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -90,8 +91,12 @@ class Snapshot:
     @cached_property
     def metadata_columns(self) -> list[str]:
         """Names of the subjects' own columns."""
-        names = self.store.table("obs_meta").columns()
-        return [name.removeprefix(USER_PREFIX) for name in names if name.startswith(USER_PREFIX)]
+        # The table's schema shows columns of later commits too; each commit names the columns that its rows use.
+        rows = self.store.table("commits").read(["changes"])
+        known, _ = self.commits.locate(rows["commit"])
+        used = {name for changes in rows["changes"][known].tolist() for name in json.loads(changes).get("columns", [])}
+        names = [name.removeprefix(USER_PREFIX) for name in self.store.table("obs_meta").columns()]
+        return [name for name in names if name in used]
 
     def metadata(self, columns: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Subjects' own columns, (n,) in the order of :attr:`subject_ids`; None in object columns where a value is missing.

@@ -104,6 +104,10 @@ class Store:
         if not is_remote(self.uri):
             path = Path(self.uri)
             try:
+                if path.is_symlink() and not path.exists():
+                    raise NotAStoreError(
+                        f"{self.uri} is a link to {path.readlink()}, which does not exist; restore it, or remove the link"
+                    )
                 if not path.exists():
                     return False
                 if not path.is_dir():
@@ -115,7 +119,7 @@ class Store:
         ctx = context_for(self.uri, self.config)
         try:
             kind = tiledb.object_type(self.uri, ctx=ctx)
-            if kind is None and is_remote(self.uri):
+            if kind is None and is_remote(self.uri) and not tiledb.VFS(ctx=ctx).ls(self.uri):
                 return False
             metadata: dict[str, Any] = {}
             if kind == "group":
@@ -123,8 +127,8 @@ class Store:
                     metadata = {name: group.meta[name] for name in ("format", "format_version") if name in group.meta}
         except tiledb.TileDBError as error:
             raise ReadError(f"could not open {self.uri}: {error}") from error
-        if not metadata and is_remote(self.uri) and kind == "group" and not self._has_commits(ctx):
-            return False  # its creation was interrupted before anything was committed
+        if not metadata and kind == "group" and is_remote(self.uri) and self._is_begun(ctx):
+            return False
         if metadata.get("format") != FORMAT:
             what = {None: "a folder with other content", "array": "a TileDB array", "group": "another TileDB group"}[
                 kind
@@ -140,11 +144,13 @@ class Store:
             )
         return True
 
-    def _has_commits(self, ctx: tiledb.Ctx) -> bool:
+    def _is_begun(self, ctx: tiledb.Ctx) -> bool:
+        """Whether the group on an object store is what a creation leaves that was interrupted before it wrote the metadata."""
         try:
-            return bool(self.commits().ids.size)
-        except ReadError:
-            return False
+            names = {uri.rstrip("/").rpartition("/")[2] for uri in tiledb.VFS(ctx=ctx).ls(self.uri)}
+        except tiledb.TileDBError as error:
+            raise ReadError(f"could not look at {self.uri}: {error}") from error
+        return names <= {*_TABLES, "__tiledb_group.tdb", "__group", "__meta"}
 
     def _create(self) -> None:
         try:
@@ -152,11 +158,9 @@ class Store:
                 self._build(self.uri)
             else:
                 self._create_locally()
-        except tiledb.TileDBError as error:
+        except (tiledb.TileDBError, StoreWriteError) as error:
             raise StoreWriteError(f"could not create a store at {self.uri}: {error}") from error
         except OSError as error:
-            if isinstance(error, StoreWriteError):
-                raise
             raise StoreWriteError(
                 f"could not create a store at {self.uri}: {error.strerror}; choose a place that you may write to"
             ) from error

@@ -7,6 +7,7 @@ set is a tombstone. Which rows count is decided by the reader, from the list of 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import tiledb
 
 from radioloader.config import StorageConfig
 from radioloader.errors import CatalogError, ReadError, StoreWriteError
+from radioloader.storage._fork import gate
 from radioloader.storage.context import context_for
 
 __all__ = ["COUNTER_BITS", "Column", "Commits", "Table", "newest"]
@@ -37,6 +39,7 @@ _DTYPES: dict[str, Any] = {
     "datetime": np.dtype("datetime64[ns]"),
 }
 _ROW_MAX = 2**64 - 2**20
+_RETRY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,19 @@ class Column:
 
     def attribute(self, ctx: tiledb.Ctx) -> tiledb.Attr:
         """The TileDB attribute of this column."""
-        # SHA-256 over table tiles is cheap (tables are small), and a flipped bit in them would misplace whole volumes.
-        filters = [tiledb.ZstdFilter(level=3, ctx=ctx), tiledb.ChecksumSHA256Filter(ctx=ctx)]
         return tiledb.Attr(
             name=self.name,
             dtype=_DTYPES[self.kind],
             var=self.kind in ("str", "bytes"),
             nullable=self.nullable,
-            filters=tiledb.FilterList(filters, ctx=ctx),
+            filters=_filters(ctx),
             ctx=ctx,
         )
+
+
+def _filters(ctx: tiledb.Ctx) -> tiledb.FilterList:
+    # SHA-256 over table tiles is cheap (tables are small), and a flipped bit in them would misplace whole volumes.
+    return tiledb.FilterList([tiledb.ZstdFilter(level=3, ctx=ctx), tiledb.ChecksumSHA256Filter(ctx=ctx)], ctx=ctx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +111,17 @@ class Table:
     def create(self, columns: Sequence[Column]) -> None:
         """Make the table with the system columns and ``columns``."""
         ctx = self._ctx
-        dimension = tiledb.Dim(name="row", domain=(0, _ROW_MAX), tile=2**16, dtype=np.uint64, ctx=ctx)
+        dimension = tiledb.Dim(
+            name="row", domain=(0, _ROW_MAX), tile=2**16, dtype=np.uint64, filters=_filters(ctx), ctx=ctx
+        )
         system = [Column("commit", "uint"), Column("deleted", "bool")]
         schema = tiledb.ArraySchema(
             domain=tiledb.Domain(dimension, ctx=ctx),
             attrs=[column.attribute(ctx) for column in [*system, *columns]],
             sparse=True,
             allows_duplicates=True,
+            offsets_filters=_filters(ctx),
+            validity_filters=_filters(ctx),
             ctx=ctx,
         )
         try:
@@ -196,17 +206,19 @@ class Table:
         Raises:
             ReadError: The table is missing, damaged or out of reach.
         """
+        started = time.monotonic()
         for attempt in range(5):
             try:
-                with tiledb.open(self.uri, "r", ctx=self._ctx) as array:
+                with gate, tiledb.open(self.uri, "r", ctx=self._ctx) as array:
                     if names is None:
                         names = list(_columns_of(array.schema))
                     # Not ``query``: that makes TileDB's default context besides ours, one for each thread.
                     result = array.subarray(slice(None), attrs=["commit", "deleted", *names])
                     return {name: _decode(values) for name, values in result.items()}
             except tiledb.TileDBError as error:
-                # A writer may have consolidated the table between our listing and our reading of its fragments.
-                if attempt == 4:
+                # A writer may have consolidated the table between our listing and our reading of its fragments. A server that
+                # does not answer has been asked again by TileDB, for much longer than that takes.
+                if attempt == 4 or time.monotonic() - started > _RETRY_S:
                     raise ReadError(f"could not read the table {self.uri}: {error}") from error
         raise AssertionError("unreachable")
 

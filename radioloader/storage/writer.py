@@ -6,6 +6,7 @@ random name and writes it in one fragment. What a killed writer left is named by
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import Any
 
@@ -19,7 +20,7 @@ from radioloader.storage.context import context_for
 from radioloader.storage.schema import voxel_schema
 from radioloader.storage.uri import join
 
-__all__ = ["write_volume"]
+__all__ = ["remove_volume", "write_volume"]
 
 
 def write_volume(
@@ -49,9 +50,19 @@ def write_volume(
         tiledb.Array.create(uri, schema, ctx=ctx)
         with tiledb.open(uri, "w", ctx=ctx) as array:
             array[...] = _c_order(voxels)
-    except tiledb.TileDBError as error:
-        raise StoreWriteError(f"could not write {owner} to {uri}: {error}") from error
+    except BaseException as error:
+        # What a full disk left of the volume takes the room that the user needs.
+        with contextlib.suppress(tiledb.TileDBError):
+            remove_volume(uri, config)
+        if isinstance(error, tiledb.TileDBError):
+            raise StoreWriteError(f"could not write {owner} to {uri}: {error}") from error
+        raise
     return path
+
+
+def remove_volume(uri: str, config: StorageConfig) -> None:
+    """Remove a volume's array that no committed row names."""
+    tiledb.VFS(ctx=context_for(uri, config)).remove_dir(uri)
 
 
 def _c_order(voxels: npt.NDArray[Any], block: int = 16) -> npt.NDArray[Any]:

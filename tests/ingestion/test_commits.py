@@ -113,7 +113,7 @@ def test_a_full_disk_that_stays_full_keeps_what_was_committed(
     original = Table.append
     with monkeypatch.context() as patch:
         patch.setattr(Table, "append", append)
-        with pytest.raises(StoreWriteError, match="^no space left$"):
+        with pytest.raises(StoreWriteError, match="^no space left; 1 finished subjects could not be committed"):
             ingest(pair, uri)
     assert shows_sources(uri, pair) == ["sub-01"]
     ingest(pair, uri)

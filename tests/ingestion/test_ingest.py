@@ -470,7 +470,7 @@ def test_commits_come_by_time(changing: Path, tmp_path: Path) -> None:
     rl.ingest(tmp_path / "often", sources(changing), workers=1, commit_interval_s=0.0)
     history = rl.open(tmp_path / "often").history()
     assert [(commit["version"], commit["message"], commit["changes"]) for commit in history] == [
-        (n, "ingest of 2 volumes", {"obs_meta": 1, "volumes": 2}) for n in (1, 2, 3)
+        (n, "ingest of 2 volumes", {"columns": [], "obs_meta": 1, "volumes": 2}) for n in (1, 2, 3)
     ]
     rl.ingest(tmp_path / "once", sources(changing), workers=1, commit_interval_s=1000.0)
     assert rl.open(tmp_path / "once").version == 1

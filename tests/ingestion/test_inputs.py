@@ -113,7 +113,10 @@ def gone(path: Path, write: Write) -> None:
 SROW_X = 280
 # What is done to bad_CT.nii.gz -> what the report says after its path.
 BROKEN: dict[str, tuple[Callable[[Path, Write], None], str]] = {
-    "truncated gzip": (truncate, ": truncated: the compressed data end before their end marker; copy or download the file again"),
+    "truncated gzip": (
+        truncate,
+        ": truncated: the compressed data end before their end marker; copy or download the file again",
+    ),
     "wrong checksum": (wrong_checksum, ": corrupt gzip data (CRC check failed"),
     "zero bytes": (empty, ": the file is empty (0 bytes)"),
     "text": (text, ": not a NIfTI file (no NIfTI header at its beginning)"),
@@ -125,10 +128,22 @@ BROKEN: dict[str, tuple[Callable[[Path, Write], None], str]] = {
     "5D": (five, ": 5D data of shape (9, 8, 7, 1, 2); radioloader stores 3D volumes and 4D series (X, Y, Z, T)"),
     "colour": (colour, ": RGB (colour) voxels are not supported; convert the file to one grey value per voxel"),
     "complex": (complex_, ": complex64 (complex) voxels are not supported; split the file into magnitude and phase"),
-    "singular affine": (patched(SROW_X, 0, 0, 0, 0), ": the affine is singular (its axes do not span space): [[0.0, 0.0, 0.0], "),
-    "dependent axes": (patched(SROW_X, 0, 1, 0, 0), ": the affine is singular (its axes do not span space): [[0.0, 1.0, 0.0], "),
-    "NaN in the affine": (patched(SROW_X, float("nan"), 0, 0, 0), ": the affine holds values that are not finite: [[nan, 0.0, 0.0, 0.0], "),
-    "inf in the affine": (patched(SROW_X + 12, float("inf")), ": the affine holds values that are not finite: [[1.0, 0.0, 0.0, inf], "),
+    "singular affine": (
+        patched(SROW_X, 0, 0, 0, 0),
+        ": the affine is singular (its axes do not span space): [[0.0, 0.0, 0.0], ",
+    ),
+    "dependent axes": (
+        patched(SROW_X, 0, 1, 0, 0),
+        ": the affine is singular (its axes do not span space): [[0.0, 1.0, 0.0], ",
+    ),
+    "NaN in the affine": (
+        patched(SROW_X, float("nan"), 0, 0, 0),
+        ": the affine holds values that are not finite: [[nan, 0.0, 0.0, 0.0], ",
+    ),
+    "inf in the affine": (
+        patched(SROW_X + 12, float("inf")),
+        ": the affine holds values that are not finite: [[1.0, 0.0, 0.0, inf], ",
+    ),
     "a header that promises terabytes": (
         short_dims(4, 30000, 30000, 3000, 100),
         f" bytes cannot hold the {30000 * 30000 * 3000 * 100 * 2} bytes of voxels that the header promises",
@@ -143,7 +158,9 @@ BROKEN: dict[str, tuple[Callable[[Path, Write], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_file_is_listed_by_name_and_the_rest_is_ingested(write_image: Write, tmp_path: Path, kind: str) -> None:
+def test_a_broken_file_is_listed_by_name_and_the_rest_is_ingested(
+    write_image: Write, tmp_path: Path, kind: str
+) -> None:
     files = {name: write_image(tmp_path / f"{name}_CT.nii.gz", VOXELS) for name in ("a", "bad", "z")}
     harm, says = BROKEN[kind]
     harm(files["bad"], write_image)
@@ -195,7 +212,9 @@ def test_a_file_without_permission_is_listed(write_image: Write, tmp_path: Path)
     files = {name: write_image(tmp_path / f"{name}.nii.gz", VOXELS) for name in ("a", "bad")}
     files["bad"].chmod(0)
     report = rl.ingest(tmp_path / "store", {"CT": files}, workers=1)
-    assert [(item.subject, item.reason) for item in report.failed] == [("bad", f"{files['bad']}: could not be read: Permission denied")]
+    assert [(item.subject, item.reason) for item in report.failed] == [
+        ("bad", f"{files['bad']}: could not be read: Permission denied")
+    ]
 
 
 def test_files_with_other_names_are_listed(write_image: Write, tmp_path: Path) -> None:
@@ -239,7 +258,9 @@ def test_a_header_without_orientation_is_noted(write_image: Write, tmp_path: Pat
     image = nib.Nifti1Image(VOXELS, None)
     nib.save(image, path)
     report = rl.ingest(tmp_path / "store", {"CT": path.parent}, workers=1)
-    assert report.items[0].notes == (f"{path}: the header has no orientation (qform_code = sform_code = 0); nibabel's default was taken",)
+    assert report.items[0].notes == (
+        f"{path}: the header has no orientation (qform_code = sform_code = 0); nibabel's default was taken",
+    )
     np.testing.assert_array_equal(rl.open(tmp_path / "store").CT.iloc[0].affine, nib.load(path).affine)
 
 
@@ -267,7 +288,9 @@ def turned(radians: float) -> Any:
     return affine
 
 
-ADVICE = "allowed are 0.05 mm; resample it, repair its affine, or raise the tolerance (grid_tolerance_mm, --grid-tolerance)"
+ADVICE = (
+    "allowed are 0.05 mm; resample it, repair its affine, or raise the tolerance (grid_tolerance_mm, --grid-tolerance)"
+)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +335,9 @@ def test_a_label_may_lie_on_the_grid_of_any_image_and_images_may_differ(write_im
     write_image(tmp_path / "ct" / "a.nii.gz", VOXELS)
     write_image(tmp_path / "pet" / "a.nii.gz", VOXELS[:4, :4, :4])
     write_image(tmp_path / "l" / "a.nii.gz", VOXELS[:4, :4, :4] % 3)
-    report = rl.ingest(tmp_path / "store", {"CT": tmp_path / "ct", "PET": tmp_path / "pet", "seg": tmp_path / "l"}, workers=1)
+    report = rl.ingest(
+        tmp_path / "store", {"CT": tmp_path / "ct", "PET": tmp_path / "pet", "seg": tmp_path / "l"}, workers=1
+    )
     assert report.ok
     assert report.items[0].notes == (
         f"{tmp_path}/pet/a.nii.gz (PET) is not on the grid of {tmp_path}/ct/a.nii.gz (CT): its shape is (4, 4, 4), expected (9, 8, 7)",
@@ -339,7 +364,9 @@ def test_a_broken_label_costs_its_image_too(
     assert len(arrays(tmp_path / "store")) == 2  # nothing is left of it
 
 
-def test_a_subject_that_breaks_later_keeps_its_old_volumes(write_image: Write, tmp_path: Path, content: Callable[..., Any]) -> None:
+def test_a_subject_that_breaks_later_keeps_its_old_volumes(
+    write_image: Write, tmp_path: Path, content: Callable[..., Any]
+) -> None:
     write_image(tmp_path / "i" / "a.nii.gz", VOXELS)
     write_image(tmp_path / "l" / "a.nii.gz", VOXELS % 3)
     sources = {"CT": tmp_path / "i", "seg": tmp_path / "l"}
@@ -351,7 +378,9 @@ def test_a_subject_that_breaks_later_keeps_its_old_volumes(write_image: Write, t
     assert content(tmp_path / "store") == before
 
 
-def test_missing_files_and_duplicates_are_listed_and_can_be_allowed(make_cohort: Callable[..., Path], tmp_path: Path) -> None:
+def test_missing_files_and_duplicates_are_listed_and_can_be_allowed(
+    make_cohort: Callable[..., Path], tmp_path: Path
+) -> None:
     root = make_cohort(tmp_path / "cohort", subjects=4, shape=(12, 16, 10))
     (root / "labels" / "sub-02_seg.nii.gz").unlink()
     (root / "images" / "again").mkdir()
@@ -373,7 +402,9 @@ def test_missing_files_and_duplicates_are_listed_and_can_be_allowed(make_cohort:
 
 
 @pytest.mark.parametrize("first", ["a file", "a name"])
-def test_strict_stops_at_the_first_failure_and_keeps_what_was_done(write_image: Write, tmp_path: Path, first: str) -> None:
+def test_strict_stops_at_the_first_failure_and_keeps_what_was_done(
+    write_image: Write, tmp_path: Path, first: str
+) -> None:
     for name in ("a", "b", "c", "d"):
         write_image(tmp_path / "i" / f"{name}.nii.gz", VOXELS)
         write_image(tmp_path / "l" / f"{name}.nii.gz", VOXELS % 3)

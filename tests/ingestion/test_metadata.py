@@ -79,7 +79,7 @@ def test_a_frame_gives_typed_columns_with_missing_values(load: Load) -> None:
             "sex": ["M", "F", None],
             "alive": [True, False, True],
             "site": ["07", None, "09"],
-            "visits": [1.0, np.nan, 3.0],
+            "visits": pd.array([1, None, 3], "Int64"),
         },
         index=pd.Index(["001", "002", "003"], name="subject_id"),
     )
@@ -202,7 +202,7 @@ def test_an_unchanged_table_writes_no_version(load: Load, tmp_path: Path) -> Non
     load(table)
     store = rl.open(tmp_path / "store")
     assert store.version == 1
-    assert store.history()[0]["changes"] == {"obs_meta": 3, "volumes": 3}
+    assert store.history()[0]["changes"] == {"obs_meta": 3, "volumes": 3, "columns": ["age", "day", "f", "s"]}
 
 
 @pytest.mark.parametrize(
@@ -297,3 +297,24 @@ def test_missing_values_of_a_later_table_replace_older_ones(load: Load) -> None:
 
 def test_ids_that_are_numbers_in_a_frame_become_text() -> None:
     assert read_table(pd.DataFrame({"subject": [1, 2]})).ids == ["1", "2"]
+
+
+def test_a_float_column_of_a_frame_stays_float(load: Load) -> None:
+    frame, _ = load(pd.DataFrame({"subject": ["001", "002"], "age": [34.0, np.nan]}))
+    assert frame.age.dtype == np.float64
+    frame, _ = load(pd.DataFrame({"subject": ["003"], "age": [35.5]}))
+    np.testing.assert_array_equal(frame.age, [34.0, np.nan, 35.5])
+
+
+def test_a_column_without_values_appears_when_it_has_one(load: Load) -> None:
+    frame, _ = load(pd.DataFrame({"subject": ["001"], "city": [None]}))
+    assert frame.columns.tolist() == ["obs_subject_id"]
+    frame, _ = load(pd.DataFrame({"subject": ["002"], "city": ["Berlin"]}))
+    assert frame.city.dropna().tolist() == ["Berlin"]
+
+
+def test_numbers_that_do_not_fit_name_their_column(load: Load) -> None:
+    for value, text in ((2**63, "obs_meta, column 'n': 9223372036854775808"), ("\ud800", "obs_meta, column 'n'")):
+        with pytest.raises(CatalogError) as caught:
+            load(pd.DataFrame({"subject": ["001"], "n": [value]}))
+        assert str(caught.value).startswith(text)

@@ -1,168 +1,273 @@
-"""PatchDataModule under a real Trainer."""
+"""PatchDataModule with a real Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
 
 import radioloader as rl
 from radioloader.errors import ConfigError, KeyNotFoundError, ShapeError
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+lightning = pytest.importorskip("lightning.pytorch")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
-    pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval.*"),
-    # Lightning's own use of a deprecated torch function
-    pytest.mark.filterwarnings("ignore::FutureWarning:lightning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
-    pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec\\)` is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # Lightning's advice, whatever the data
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning's own use of torch
 ]
 
 
-class Recorder(pl.LightningModule):
-    """A tiny model that writes down what it is given."""
+@pytest.fixture(scope="module")
+def ten(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store of 10 small subjects."""
+    root = make_cohort(tmp_path_factory.mktemp("ten"), subjects=10, shape=(12, 15, 9))
+    report = rl.ingest(
+        root / "store", {"T1w": root / "images", "seg": root / "labels"}, obs_meta=root / "participants.tsv", workers=1
+    )
+    assert report.ok
+    return str(root / "store")
+
+
+class Tiny(lightning.LightningModule):  # type: ignore[misc, name-defined]
+    """One convolution, which remembers what it was given."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Conv3d(1, 3, 1)
-        self.seen: dict[str, list[Any]] = {"train": [], "val": [], "test": [], "predict": []}
+        self.seen: dict[str, list[tuple[int, str, str]]] = {"train": [], "val": [], "test": [], "predict": []}
 
-    def _note(self, stage: str, batch: dict[str, Any]) -> torch.Tensor:
-        where = batch["location"][:, 0].tolist()
-        self.seen[stage] += [
-            (self.current_epoch, subject, tuple(start))
-            for subject, start in zip(batch["obs_subject_id"], where, strict=True)
-        ]
-        return torch.nn.functional.cross_entropy(self.layer(batch["image"]), batch["label"][:, 0].long())
+    def _note(self, part: str, batch: dict[str, Any]) -> None:
+        for subject, location in zip(batch["obs_subject_id"], batch["location"].tolist(), strict=True):
+            self.seen[part].append((self.current_epoch, subject, str(location)))
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
-        assert batch["image"].shape == (2, 1, 8, 8, 8)
-        return self._note("train", batch)
+    def _loss(self, batch: dict[str, Any]) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self.layer(batch["image"] / 1000), batch["label"][:, 0].long())
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def training_step(self, batch: dict[str, Any], index: int) -> torch.Tensor:
+        self._note("train", batch)
+        return self._loss(batch)
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
         self._note("val", batch)
+        self.log("val_loss", self._loss(batch), batch_size=len(batch["obs_id"]))
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def test_step(self, batch: dict[str, Any], index: int) -> None:
         self._note("test", batch)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+    def predict_step(self, batch: dict[str, Any], index: int) -> tuple[str, torch.Tensor]:
         self._note("predict", batch)
-        return self.layer(batch["image"]).argmax(1)
+        return batch["obs_subject_id"][0], self.layer(batch["image"]).argmax(1)
 
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
-
-@pytest.fixture
-def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    assert list(tmp_path.iterdir()) == [], "Lightning and the data module leave nothing behind"
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def module(store_uri: str, **changes: Any) -> Any:
-    arguments: dict[str, Any] = {
+def trainer(folder: Path, epochs: int = 2, **arguments: Any) -> Any:
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **arguments,
+    )
+
+
+def module(store: Any, **arguments: Any) -> Any:
+    defaults = {
         "image": "T1w",
         "label": "seg",
         "patch_size": 8,
-        "patches_per_volume": 2,
-        "batch_size": 2,
-        "split": (0.5, 0.25, 0.25),
+        "patches_per_volume": 3,
+        "batch_size": 4,
+        "split": (0.6, 0.2, 0.2),
     }
-    return rl.lightning.PatchDataModule(store_uri, **(arguments | changes))
+    return rl.lightning.PatchDataModule(store, **defaults | arguments)
 
 
-def test_fit_test_predict(store_uri: str, in_empty_folder: Path) -> None:
-    data, model = module(store_uri, seed=3), Recorder()
-    trainer = pl.Trainer(max_epochs=2, default_root_dir=in_empty_folder, **QUIET)
-    trainer.fit(model, data)
-    trainer.test(model, data, verbose=False)
-    predictions = trainer.predict(model, data)
-
-    epochs = [[entry[1:] for entry in model.seen["train"] if entry[0] == epoch] for epoch in (0, 1)]
-    for epoch in epochs:
-        assert sorted(subject for subject, _ in epoch) == sorted(data.split.train * 2), "every draw once an epoch"
-    assert set(epochs[0]).isdisjoint(epochs[1]), "another epoch has other patches"
-    assert {s for _, s, _ in model.seen["val"]} == set(data.split.val)
-    assert {s for _, s, _ in model.seen["test"]} == set(data.split.test)
-    assert [s for _, s, _ in model.seen["predict"]] == data.split.test
-    shapes = {v.obs_subject_id: v.shape for v in rl.open(store_uri).T1w}
-    assert [tuple(p.shape[1:]) for p in predictions] == [shapes[s] for s in data.split.test], "whole volumes"
+def subjects(seen: list[tuple[int, str, str]]) -> set[str]:
+    return {subject for _, subject, _ in seen}
 
 
-def test_same_seed_same_patches(store_uri: str, in_empty_folder: Path) -> None:
-    seen = []
-    for seed in (1, 1, 2):
-        model = Recorder()
-        trainer = pl.Trainer(max_epochs=1, limit_val_batches=0, default_root_dir=in_empty_folder, **QUIET)
-        trainer.fit(model, module(store_uri, seed=seed, split={"train": ["sub-01", "sub-02"], "val": ["sub-03"]}))
-        seen.append(model.seen["train"])
-    assert seen[0] == seen[1]
-    assert seen[0] != seen[2]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fit_validate_test_and_predict(ten: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = module(ten, num_workers=workers, loader_kwargs={"multiprocessing_context": "fork"} if workers else None)
+    model = Tiny()
+    weight = model.layer.weight.detach().clone()
+    runner = trainer(tmp_path)
+    runner.fit(model, datamodule=data)
+    assert runner.callback_metrics["val_loss"].isfinite()
+    runner.validate(model, datamodule=data, verbose=False)
+    runner.test(model, datamodule=data, verbose=False)
+    predictions = runner.predict(model, datamodule=data)
+    assert not torch.equal(model.layer.weight, weight)
+    seen = model.seen
+    assert (len(data.split.train), len(data.split.val), len(data.split.test)) == (6, 2, 2)
+    assert subjects(seen["train"]) == set(data.split.train)
+    assert subjects(seen["val"]) == set(data.split.val)
+    assert subjects(seen["test"]) == set(data.split.test)
+    assert not subjects(seen["train"]) & (subjects(seen["val"]) | subjects(seen["test"]))
+    # Predictions: every test volume once, whole, in the order of the split.
+    assert [subject for subject, _ in predictions] == data.split.test
+    shapes = {volume.obs_subject_id: volume.shape for volume in data.store.T1w}
+    assert [tuple(mask.shape[1:]) for _, mask in predictions] == [shapes[subject] for subject in data.split.test]
+    # The sanity check, an epoch's validation and validate() are alike: whole volumes, each once.
+    assert [entry[1:] for entry in seen["val"]] == [entry[1:] for entry in seen["val"][:2]] * 4
+    assert list(tmp_path.iterdir()) == []  # neither Lightning nor the data module leaves anything behind
 
 
-def test_workers_change_nothing(store_uri: str) -> None:
-    batches = [list(module(store_uri, num_workers=n).train_dataloader()) for n in (0, 2)]
-    assert len(batches[0]) == len(batches[1]) == 2
-    for a, b in zip(*batches, strict=True):
+def test_the_trainer_sets_the_epoch(ten: str, tmp_path: Path) -> None:
+    data, model = module(ten, seed=3), Tiny()
+    trainer(tmp_path, epochs=3).fit(model, datamodule=data)
+    by_epoch = [[entry[1:] for entry in model.seen["train"] if entry[0] == epoch] for epoch in range(3)]
+    assert [len(part) for part in by_epoch] == [18, 18, 18]
+    assert len({subject for subject, _ in by_epoch[0]}) == 6
+    orders = [[subject for subject, _ in part] for part in by_epoch]
+    assert orders[0] != orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    # Epoch for epoch what the keys say, not merely something else each time.
+    for epoch, part in enumerate(by_epoch):
+        sampler = rl.KeySampler(data.train_dataset)
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert {key.epoch for key in keys} == {epoch}
+        expected = [data.train_dataset[key] for key in keys]
+        assert part == [(sample["obs_subject_id"], str(sample["location"].tolist())) for sample in expected]
+
+
+def test_a_run_can_be_repeated(ten: str, tmp_path: Path) -> None:
+    def run(seed: int) -> tuple[Any, torch.Tensor]:
+        torch.manual_seed(0)
+        model = Tiny()
+        trainer(tmp_path, limit_val_batches=0).fit(model, datamodule=module(ten, seed=seed))
+        return model.seen["train"], model.layer.weight.detach()
+
+    first, again, other = run(1), run(1), run(2)
+    assert first[0] == again[0]
+    assert torch.equal(first[1], again[1])
+    assert first[0] != other[0]
+
+
+def test_transforms_of_training_and_evaluation(ten: str) -> None:
+    data = module(
+        ten,
+        transform=lambda sample: sample | {"which": "train"},
+        eval_transform=lambda sample: sample | {"which": "eval"},
+        targets={"years": "age"},
+    )
+    assert next(iter(data.train_dataloader()))["which"] == ["train"] * 4
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        batch = next(iter(loader))
+        assert batch["which"] == ["eval"]
+        assert batch["years"].item() == 20 + int(batch["obs_subject_id"][0][-2:])
+
+
+def test_workers_change_nothing(ten: str) -> None:
+    def batches(workers: int) -> list[Any]:
+        start = {"multiprocessing_context": "fork"} if workers else None
+        return list(module(ten, num_workers=workers, loader_kwargs=start).train_dataloader())
+
+    for a, b in zip(batches(0), batches(2), strict=True):
         assert a["obs_id"] == b["obs_id"]
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["label"], b["label"])
 
 
-def test_split_as_told(store_uri: str) -> None:
-    split = rl.Split(["sub-04", "sub-01"], ["sub-02"], ["sub-03"])
-    for given in (split, {"train": ["sub-04", "sub-01"], "val": ["sub-02"], "test": ["sub-03"]}):
-        data = module(store_uri, split=given)
-        assert (data.split.train, data.split.val, data.split.test) == (["sub-04", "sub-01"], ["sub-02"], ["sub-03"])
-        assert data.train_dataset.subjects == ["sub-04", "sub-01"]
-    data = module(store_uri, split={"train": ["sub-01"]})
-    assert data.val_dataloader() == []
+def test_arguments_reach_the_loaders(ten: str) -> None:
+    grid = rl.GridPositions()
+    data = module(ten, positions=grid, loader_kwargs={"drop_last": True}, pad=True, patch_size=16, dtype=torch.float64)
+    assert data.train_dataset.positions is grid
+    loader = data.train_dataloader()
+    assert loader.drop_last
+    batch = next(iter(loader))
+    assert batch["image"].shape == (4, 1, 16, 16, 16)
+    assert batch["image"].dtype == torch.float64
+
+
+# ---- the split -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_split_by_fractions_is_that_of_split_subjects(ten: str) -> None:
+    everyone = rl.open(ten).obs_subject_ids
+    data = module(ten, seed=7)
+    assert data.split == rl.split_subjects(everyone, (0.6, 0.2, 0.2), seed=7)
+    assert data.split != module(ten, seed=8).split
+    assert sorted([*data.split.train, *data.split.val, *data.split.test]) == everyone
+    assert data.train_dataset.subjects == data.split.train
+    assert data.val_dataset.subjects == data.split.val
+    assert data.test_dataset.subjects == data.split.test
+
+
+@pytest.mark.parametrize("kind", ["split", "mapping"])
+def test_the_split_as_told(ten: str, tmp_path: Path, kind: str) -> None:
+    parts = {"train": ["sub-09", "sub-02"], "val": ["sub-05"], "test": ["sub-01"]}
+    data = module(ten, split=rl.Split(**parts) if kind == "split" else parts)
+    model = Tiny()
+    trainer(tmp_path, epochs=1).fit(model, datamodule=data)
+    assert subjects(model.seen["train"]) == {"sub-09", "sub-02"}
+    assert subjects(model.seen["val"]) == {"sub-05"}
+
+
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero")  # Lightning's remark on no validation
+def test_without_validation_and_test_subjects(ten: str, tmp_path: Path) -> None:
+    data, model = module(ten, split={"train": ["sub-01"]}), Tiny()
+    runner = trainer(tmp_path, epochs=1)
+    runner.fit(model, datamodule=data)
+    assert model.seen["val"] == []
+    assert len(model.seen["train"]) == 3
+    for run in (runner.test, runner.predict):
+        with pytest.raises(ConfigError, match="the split has no test subjects"):
+            run(model, datamodule=data)
+    with pytest.raises(ConfigError, match="the split has no validation subjects"):
+        runner.validate(model, datamodule=data)
+
+
+def test_a_selection_of_a_store(ten: str) -> None:
+    data = module(rl.open(ten).iloc[:5])
+    everyone = sorted([*data.split.train, *data.split.val, *data.split.test])
+    assert everyone == [f"sub-{number:02d}" for number in range(1, 6)]
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("split", "error", "text"),
     [
         (
-            {"split": {"train": ["sub-01"], "val": ["sub-01"]}},
+            {"train": ["sub-01"], "valid": ["sub-02"]},
             ConfigError,
-            "subjects more than once, such as \\['sub-01'\\]",
+            r"split has the parts \['valid'\]; expected 'train', 'val' and 'test'",
         ),
-        ({"split": {"train": ["sub-01"], "validation": []}}, ConfigError, "parts \\['validation'\\]"),
-        ({"split": (0.5, 0.6, 0.1)}, ConfigError, "add up to 1"),
-        ({"split": {"train": ["sub-99"]}}, KeyNotFoundError, "sub-99"),
-        ({"patch_size": 500}, ShapeError, "larger than"),
-        ({"image": "T2w"}, KeyNotFoundError, "no collection 'T2w'"),
+        ({"train": ["sub-01"], "val": ["sub-01"]}, ConfigError, r"1 subjects more than once, such as \['sub-01'\]"),
+        ({"train": ["sub-01"], "val": ["sub-77"]}, KeyNotFoundError, r"has no subjects \['sub-77'\]"),
+        ({"val": ["sub-01"]}, ConfigError, "the split has no training subjects"),
+        ((0.0, 0.5, 0.5), ConfigError, "the split has no training subjects"),
+        ((0.5, 0.5), ConfigError, "must be three fractions"),
+        ((0.5, 0.4, 0.2), ConfigError, r"split=\(0.5, 0.4, 0.2\) must be three fractions"),
+        (0.8, ConfigError, "split=0.8 must be three fractions"),
     ],
 )
-def test_wrong_arguments_fail_at_construction(
-    store_uri: str, changes: dict[str, Any], error: type[Exception], message: str
+def test_wrong_splits(ten: str, split: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        module(ten, split=split)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"patch_size": 40}, ShapeError, r"patch_size=\(40, 40, 40\) is larger than 6 of 6 volumes"),
+        ({"image": "CT"}, KeyNotFoundError, "has no collection 'CT'"),
+        ({"batch_size": 0}, ConfigError, "batch_size=0 must be a whole number of at least 1"),
+        ({"num_workers": -1}, ConfigError, "num_workers=-1 must be a whole number of at least 0"),
+    ],
+)
+def test_wrong_arguments_fail_before_a_trainer_exists(
+    ten: str, arguments: dict[str, Any], error: type[Exception], text: str
 ) -> None:
-    with pytest.raises(error, match=message):
-        module(store_uri, **changes)
-
-
-def test_transform_only_while_training(store_uri: str) -> None:
-    data = module(store_uri, transform=_negate, eval_transform=None)
-    batch = next(iter(data.train_dataloader()))
-    plain = next(iter(module(store_uri).train_dataloader()))
-    assert torch.equal(batch["image"], -plain["image"])
-    whole = next(iter(data.val_dataloader()))
-    volume = rl.open(store_uri).T1w.loc[whole["obs_subject_id"][0]]
-    assert torch.equal(whole["image"][0, 0], torch.from_numpy(volume.to_numpy()).float())
-
-
-def _negate(sample: dict[str, Any]) -> dict[str, Any]:
-    return {**sample, "image": -sample["image"]}
+    with pytest.raises(error, match=text):
+        module(ten, **arguments)

@@ -21,7 +21,7 @@ def test_equal_settings_share_one_context() -> None:
     other = StorageConfig(read=ReadConfig(concurrency=2))
     assert get_context(other) is not get_context(StorageConfig())
     assert get_context(other).config()["sm.compute_concurrency_level"] == "2"
-    assert (os.getpid(), other.hash()) in context._contexts
+    assert context._leases[os.getpid(), other.hash()].context is get_context(other)
 
 
 def test_object_stores_have_their_own_settings() -> None:
@@ -63,18 +63,17 @@ def test_threads_that_ask_at_once_get_the_same() -> None:
     assert len({id(one) for one in found}) == 1
 
 
-def test_a_context_is_never_finalised() -> None:
+def test_a_context_is_never_finalised_by_accident() -> None:
     """One reference is held by nobody, so that not even clearing the table would run the destructor."""
     config = StorageConfig(read=ReadConfig(concurrency=6))
-    before = set(context._contexts)
+    key = (os.getpid(), config.hash())
     mine = get_context(config)
-    (key,) = set(context._contexts) - before
+    lease = context._leases.pop(key)
     held = sys.getrefcount(mine)
-    del context._contexts[key]
+    del lease
     assert sys.getrefcount(mine) == held - 1
     # what is left: `mine`, the argument of getrefcount, and the reference on purpose
     assert sys.getrefcount(mine) == 3
-    context._contexts[key] = mine
 
 
 def test_forking_prints_no_warning() -> None:

@@ -206,23 +206,23 @@ def test_a_child_has_its_own_contexts_and_leaves_the_parents_alone(run_forks: Ca
     output = run_forks(
         """
 check()
-parent = dict(context._contexts)
+parent = dict(context._leases)
 assert {pid for pid, _ in parent} == {os.getpid()}
 pid = os.fork()
 if pid == 0:
     assert reader.open_arrays == 0
     check()
-    assert {key: value for key, value in context._contexts.items() if key in parent} == parent
-    mine = [value for key, value in context._contexts.items() if key not in parent]
-    assert len(mine) == len(parent) and not {id(c) for c in mine} & {id(c) for c in parent.values()}
+    assert {key: value for key, value in context._leases.items() if key in parent} == parent
+    mine = [lease.context for key, lease in context._leases.items() if key not in parent]
+    assert len(mine) == len(parent) and not {id(c) for c in mine} & {id(c.context) for c in parent.values()}
     grandchild = os.fork()
     if grandchild == 0:
         check()
-        assert len({pid for pid, _ in context._contexts}) == 3
+        assert len({pid for pid, _ in context._leases}) == 3
         sys.exit(5)
     sys.exit(wait_for(grandchild))
 assert wait_for(pid) == 5
-assert context._contexts == parent
+assert context._leases == parent
 print("done")
 """
     )
@@ -233,7 +233,7 @@ def test_locks_that_were_held_at_the_fork_do_not_block_the_child(run_forks: Call
     output = run_forks(
         """
 check()
-for lock in (reader._lock, context._locks[os.getpid()]):
+for lock in (reader._lock, context._lock()):
     with lock:
         pid = os.fork()
         if pid == 0:
@@ -241,6 +241,72 @@ for lock in (reader._lock, context._locks[os.getpid()]):
             check()
             os._exit(4)
     assert wait_for(pid) == 4
+print("done")
+"""
+    )
+    assert output == "done\n"
+
+
+def test_a_fork_waits_for_threads_that_open_or_close_arrays(run_forks: Callable[..., str]) -> None:
+    """libtiledb's own mutex may be held by such a thread, and would be held for ever in the child."""
+    output = run_forks(
+        """
+from radioloader.storage._fork import gate
+check()
+entered, leave, order = threading.Event(), threading.Event(), []
+def hold():
+    with gate, gate:  # nested, as when opening an array makes a context
+        entered.set()
+        leave.wait()
+        time.sleep(0.2)
+        order.append("out")
+holder = threading.Thread(target=hold)
+holder.start()
+entered.wait()
+def late():
+    with gate:
+        order.append("late")
+starter = threading.Timer(0.1, leave.set)
+starter.start()
+latecomer = threading.Timer(0.2, late)  # comes while the fork waits, and has to wait for it
+latecomer.start()
+pid = os.fork()
+if pid == 0:
+    assert order == ["out"], order
+    check()
+    sys.exit(6)
+assert wait_for(pid) == 6
+for thread in (holder, latecomer): thread.join()
+assert order == ["out", "late"], order
+check()
+print("done")
+"""
+    )
+    assert output == "done\n"
+
+
+def test_a_fork_does_not_wait_for_ever(run_forks: Callable[..., str]) -> None:
+    output = run_forks(
+        """
+from radioloader.storage import _fork
+_fork._PATIENCE_S = 0.2
+leave = threading.Event()
+def hold():
+    with _fork.gate:
+        leave.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+time.sleep(0.05)
+started = time.monotonic()
+pid = os.fork()
+if pid == 0:
+    check()
+    sys.exit(6)
+assert 0.1 < time.monotonic() - started < 5
+assert wait_for(pid) == 6
+leave.set()
+holder.join()
+check()
 print("done")
 """
     )

@@ -1,0 +1,208 @@
+"""A real ``radioloader ingest`` process, killed or interrupted at random moments: the store opens, shows whole subjects only, and the
+next run completes it to what an uninterrupted run makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+import radioloader as rl
+
+Content = Callable[[Any], dict[str, Any]]
+SUBJECTS = 12
+
+# Tables are consolidated from 50 fragments on; this has it happen every few commits, so that kills meet it.
+CONSOLIDATING = """
+import radioloader.storage.table as table
+from radioloader.cli.main import main
+
+table.CONSOLIDATE_AT = 3
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def root(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_cohort(tmp_path_factory.mktemp("cohort"), subjects=SUBJECTS, shape=(12, 16, 10))
+    (folder / "consolidating.py").write_text(CONSOLIDATING)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(root: Path, tmp_path_factory: pytest.TempPathFactory, content: Content) -> dict[str, Any]:
+    uri = tmp_path_factory.mktemp("reference") / "store"
+    report = rl.ingest(
+        uri, {"T1w": root / "images", "seg": root / "labels"}, obs_meta=root / "participants.tsv", workers=1
+    )
+    assert len(report.ingested) == SUBJECTS
+    return content(uri)
+
+
+def _with_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(root: Path, uri: Path, *, consolidating: bool = False, interval: float = 0.02) -> subprocess.Popen[str]:
+    program = [str(root / "consolidating.py")] if consolidating else ["-m", "radioloader"]
+    options = [
+        "--image",
+        f"T1w={root}/images",
+        "--label",
+        f"seg={root}/labels",
+        "--obs-meta",
+        f"{root}/participants.tsv",
+    ]
+    return subprocess.Popen(
+        [sys.executable, *program, "ingest", str(uri), *options, "--workers", "2", "--commit-interval", str(interval)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own
+        # A background job of a shell, which may run these tests, ignores SIGINT, and so would its children.
+        preexec_fn=_with_ctrl_c,
+    )
+
+
+@pytest.fixture
+def no_semaphores_left() -> Iterator[None]:
+    """Removes the named semaphores of processes that were killed together with the process that watches over them."""
+    before = set(Path("/dev/shm").glob("sem.*"))
+    yield
+    for path in set(Path("/dev/shm").glob("sem.*")) - before:
+        path.unlink(missing_ok=True)
+
+
+def moments(count: int, seconds: float, seed: int) -> list[float]:
+    """``count`` moments spread over a duration: one, at random, in each of its equal parts, in random order."""
+    generator = np.random.default_rng(seed)
+    return ((generator.permutation(count) + generator.random(count)) / count * seconds).tolist()
+
+
+def finished_within(process: subprocess.Popen[str], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def test_kill_9_at_random_moments(
+    root: Path,
+    reference: dict[str, Any],
+    ram: Path,
+    counts: Callable[[int, int], int],
+    shows_sources: Callable[..., list[str]],
+    content: Content,
+    no_semaphores_left: None,
+) -> None:
+    began = time.monotonic()
+    whole = start(root, ram / "whole")
+    output, errors = whole.communicate()
+    duration = time.monotonic() - began
+    assert whole.returncode == 0, output + errors
+    assert content(ram / "whole") == reference
+
+    kills = counts(10, 200)
+    seen: list[int] = []
+    stores = 0
+    store = ram / "0"
+    todo = moments(kills, duration, seed=2)
+    while todo:
+        number = kills - len(todo)
+        process = start(root, store, consolidating=number % 4 > 1)
+        if finished_within(process, todo[-1]):
+            # Quicker than the measured run (much of it was there already): this one was the completing run.
+            output, errors = process.communicate()
+            assert process.returncode == 0, output + errors
+            assert content(store) == reference
+            stores += 1
+            store = ram / str(stores)
+            todo[-1] *= 0.9
+            continue
+        todo.pop()
+        below = psutil.Process(process.pid).children(recursive=True)
+        if number % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+        # At once, while workers of a killed parent may still be writing.
+        if store.exists():
+            seen.append(len(shows_sources(store, root)))
+        else:
+            assert not list(ram.glob(f"{store.name}/*"))
+        process.stdout.close()  # type: ignore[union-attr]
+        process.stderr.close()  # type: ignore[union-attr]
+        _, alive = psutil.wait_procs(below, timeout=10)
+        assert alive == []
+        if number % 3 == 2 or not todo:
+            report = rl.ingest(
+                store, {"T1w": root / "images", "seg": root / "labels"}, obs_meta=root / "participants.tsv", workers=1
+            )
+            assert report.ok, str(report)
+            assert content(store) == reference
+            stores += 1
+            store = ram / str(stores)
+    assert any(0 < count < SUBJECTS for count in seen), f"no kill met a store that was partly filled: {seen}"
+
+
+def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
+    root: Path,
+    reference: dict[str, Any],
+    ram: Path,
+    counts: Callable[[int, int], int],
+    shows_sources: Callable[..., list[str]],
+    content: Content,
+) -> None:
+    interrupts = counts(4, 50)
+    whole = start(root, ram / "whole", interval=10.0)
+    while not (ram / "whole" / "commits").exists():
+        time.sleep(0.005)
+    ready = time.monotonic()
+    whole.communicate()
+    duration = time.monotonic() - ready
+    todo = moments(interrupts, duration, seed=3)
+    number = 0
+    while todo:
+        number += 1
+        store = ram / str(number)
+        process = start(root, store, interval=10.0)  # nothing is committed before the signal
+        while not (store / "commits").exists():
+            time.sleep(0.005)
+        if finished_within(process, todo[-1]):
+            process.communicate()
+            todo[-1] *= 0.8
+            continue
+        todo.pop()
+        below = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        output, errors = process.communicate(timeout=60)
+        if f"ingested            │       {SUBJECTS} " in output:  # the signal came when all was done
+            assert content(store) == reference
+            continue
+        assert process.returncode == 130, output + errors
+        assert "Traceback" not in output + errors
+        assert "Error" not in output + errors
+        assert (
+            errors.splitlines()[-1] == "interrupted; what was finished is in the store, and the same command continues"
+        )
+        _, alive = psutil.wait_procs(below, timeout=10)
+        assert alive == []
+        done = int(errors.split("ingest ")[1].split("/")[0])
+        assert len(shows_sources(store, root)) == done  # what was finished was committed on the way out
+        if number % 2:
+            process = start(root, store)
+            output, errors = process.communicate(timeout=60)
+            assert process.returncode == 0, output + errors
+            assert content(store) == reference
