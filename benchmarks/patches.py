@@ -82,7 +82,9 @@ def main() -> None:
                 rates[name].append(count / (time.perf_counter() - started))
         ours = statistics.median(rates["radioloader store"])
         print(f"{source.name} {array.shape} {array.dtype}, patches {PATCH}, batches of 4, float32, page cache warm")
-        print(f"radioloader {rl.__version__}, torch {torch.__version__}, numpy {np.__version__}, {platform.machine()}\n")
+        print(
+            f"radioloader {rl.__version__}, torch {torch.__version__}, numpy {np.__version__}, {platform.machine()}\n"
+        )
         print("| | patches/s | min - max | store / this |\n|---|---|---|---|")
         for name, values in rates.items():
             middle = statistics.median(values)

@@ -26,7 +26,10 @@ def affine_problem(affine: npt.ArrayLike) -> str | None:
         return f"the affine has shape {matrix.shape}, expected (4, 4)"
     if not np.isfinite(matrix).all():
         return f"the affine holds values that are not finite: {matrix[:3].tolist()}"
-    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not np.isfinite(lengths).all():
+        return f"the affine holds values that are too large for mm: {matrix[:3].tolist()}"
     # Relative to the voxel size, so that microscopy and mm-scale grids are judged alike.
     if (lengths == 0).any() or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-6:
         return f"the affine is singular (its axes do not span space): {matrix[:3, :3].tolist()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,33 @@ def test_lightning_missing_is_explained() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("MissingDependencyError")
     assert "pip install 'radioloader[lightning]'" in done.stdout
+
+
+def test_importing_touches_no_network_and_writes_nothing() -> None:
+    code = (
+        "import sys\n"
+        "def watch(event, arguments):\n"
+        "    writes = event == 'open' and arguments[1] is not None and set(arguments[1]) & set('wax+')\n"
+        "    if event.startswith(('socket.', 'subprocess.', 'os.exec', 'os.fork', 'os.posix_spawn', 'urllib.')) or writes:\n"
+        "        print(event, arguments)\n"
+        "sys.dont_write_bytecode = True\n"
+        "sys.addaudithook(watch)\n"
+        "import radioloader as rl\n"
+        "rl.ReadConfig, rl.ingest, rl.open, rl.VolumeReader, rl.RadiObject\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == ""
+
+
+def test_an_import_error_inside_an_installed_package_is_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "installed_but_broken.py").write_text("import something_that_it_needs_itself\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="something_that_it_needs_itself") as caught:
+        require("installed_but_broken", extra="monai")
+    assert not isinstance(caught.value, RadioloaderError)
+
+
+def test_require_gives_the_module() -> None:
+    assert require("json.decoder", extra="all").__name__ == "json.decoder"

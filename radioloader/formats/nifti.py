@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import io
 import logging
+import math
 import os
 import secrets
 import zlib
@@ -125,7 +126,7 @@ def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[
     header = read_header(path)
     nibabel_header = _nibabel_header(header.block)
     file_dtype = nibabel_header.get_data_dtype()
-    expected = int(np.prod(header.shape, dtype=np.int64)) * file_dtype.itemsize
+    expected = math.prod(header.shape) * file_dtype.itemsize
     if header_file != voxel_file:
         digest.update(header_file.read_bytes())
     with _explained(voxel_file), _open(voxel_file, digest) as (stream, compressed):
@@ -215,6 +216,7 @@ def _parse(block: bytes, path: Path) -> NiftiHeader:
         slope, intercept = header.get_slope_inter()
         affine = np.asarray(header.get_best_affine(), np.float64)
         code = str(header.get_value_label("datatype"))
+        offset = int(header.get_data_offset())
     except Exception as error:
         raise FormatError(f"{path}: broken NIfTI header: {error}") from error
     if len(shape) not in (3, 4):
@@ -223,6 +225,8 @@ def _parse(block: bytes, path: Path) -> NiftiHeader:
         )
     if min(shape) < 1:
         raise FormatError(f"{path}: the shape {shape} has an empty axis")
+    if offset < 0:
+        raise FormatError(f"{path}: broken NIfTI header: the voxels begin at byte {offset} (vox_offset)")
     if dtype.fields is not None:
         raise FormatError(
             f"{path}: {code} (colour) voxels are not supported; convert the file to one grey value per voxel"

@@ -122,8 +122,8 @@ def load_metadata(
             metadata.rows[ids[place]][on_disk] = value
     if not kept and wanted:
         raise CatalogError(
-            f"{name}: none of its {len(ids)} rows is of a subject here; its {key} are like {ids[:3]}, the subjects like {sorted(wanted)[:3]}; "
-            "use the same ids in both"
+            f"{name}: none of its {len(ids)} rows is of a subject here; its {key} are like {ids[:3]}, the subjects like "
+            f"{sorted(wanted)[:3]}; use the same ids in both"
         )
     notes = []
     without = sorted(wanted - set(ids))

@@ -16,6 +16,8 @@ import ctypes
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import tiledb
@@ -24,7 +26,7 @@ from radioloader.config import StorageConfig, get_config
 from radioloader.storage._fork import gate, leave_children_alone
 from radioloader.storage.uri import is_remote
 
-__all__ = ["QUERIES_PER_CONTEXT", "Lease", "context_for", "get_context", "lease_for", "register"]
+__all__ = ["QUERIES_PER_CONTEXT", "Lease", "as_default", "context_for", "get_context", "lease_for", "register"]
 
 QUERIES_PER_CONTEXT = 2000
 """Bounds what a context keeps to about 25 MB; a new one costs milliseconds."""
@@ -85,6 +87,15 @@ def get_context(config: StorageConfig | None = None, *, remote: bool = False) ->
         remote: Whether it is for data on an object store.
     """
     return _lease(get_config() if config is None else config, remote=remote).context
+
+
+@contextmanager
+def as_default(context: tiledb.Ctx) -> Iterator[None]:
+    """For calls of tiledb-py that take no context: inside, they use this one instead of making another."""
+    fork = os.fork
+    with tiledb.scope_ctx(context):
+        yield
+    os.fork = fork  # see _make
 
 
 def register(holder: HoldsArrays) -> None:

@@ -241,18 +241,20 @@ class Store:
             yield Transaction(self)
 
     def create_collection(self, collection_id: str, tables: Mapping[str, Sequence[Column]]) -> None:
-        """Make the group of a new collection and its tables; it exists once a committed row names it."""
+        """Make the group of a new collection and its tables, or what is missing of them; it exists once a committed row names it."""
         ctx = context_for(self.uri, self.config)
         uri = self.collection_uri(collection_id)
         try:
             if not is_remote(uri):
                 # TileDB makes a missing parent for an array, not for a group.
                 Path(uri).parent.mkdir(exist_ok=True)
-            tiledb.Group.create(uri, ctx=ctx)
+            if tiledb.object_type(uri, ctx=ctx) is None:
+                tiledb.Group.create(uri, ctx=ctx)
+            missing = [name for name in tables if tiledb.object_type(join(uri, name), ctx=ctx) is None]
         except (tiledb.TileDBError, OSError) as error:
             raise StoreWriteError(f"could not create a collection in {self.uri}: {error}") from error
-        for name, columns in tables.items():
-            Table(join(uri, name), self.config).create(columns)
+        for name in missing:
+            Table(join(uri, name), self.config).create(tables[name])
 
 
 class Transaction:

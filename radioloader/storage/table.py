@@ -19,7 +19,7 @@ import tiledb
 from radioloader.config import StorageConfig
 from radioloader.errors import CatalogError, ReadError, StoreWriteError
 from radioloader.storage._fork import gate
-from radioloader.storage.context import context_for
+from radioloader.storage.context import as_default, context_for
 
 __all__ = ["COUNTER_BITS", "Column", "Commits", "Table", "newest"]
 
@@ -115,15 +115,16 @@ class Table:
             name="row", domain=(0, _ROW_MAX), tile=2**16, dtype=np.uint64, filters=_filters(ctx), ctx=ctx
         )
         system = [Column("commit", "uint"), Column("deleted", "bool")]
-        schema = tiledb.ArraySchema(
-            domain=tiledb.Domain(dimension, ctx=ctx),
-            attrs=[column.attribute(ctx) for column in [*system, *columns]],
-            sparse=True,
-            allows_duplicates=True,
-            offsets_filters=_filters(ctx),
-            validity_filters=_filters(ctx),
-            ctx=ctx,
-        )
+        with as_default(ctx):
+            schema = tiledb.ArraySchema(
+                domain=tiledb.Domain(dimension, ctx=ctx),
+                attrs=[column.attribute(ctx) for column in [*system, *columns]],
+                sparse=True,
+                allows_duplicates=True,
+                offsets_filters=_filters(ctx),
+                validity_filters=_filters(ctx),
+                ctx=ctx,
+            )
         try:
             tiledb.Array.create(self.uri, schema, ctx=ctx)
         except tiledb.TileDBError as error:

@@ -93,6 +93,32 @@ def test_the_generators_are_restored_after_an_error(brains: Any) -> None:
     assert before[2] == random.getstate()
 
 
+def test_an_error_in_a_transform_names_the_sample(brains: Any) -> None:
+    def broken(sample: Sample) -> Sample:
+        raise ZeroDivisionError("no good")
+
+    for workers in (0, 1):
+        loader = rl.DataLoader(
+            patches(brains, broken), num_workers=workers, multiprocessing_context="fork" if workers else None
+        )
+        with pytest.raises(ZeroDivisionError) as caught:
+            next(iter(loader))
+        # In a worker the note is part of the traceback that torch carries over.
+        text = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+        assert "no good" in text
+        assert "in the transform of volume 'sub-01_T1w', PatchKey(volume=0, draw=0, epoch=0)" in text
+
+
+def test_a_transform_that_returns_nothing_is_an_error(brains: Any) -> None:
+    def forgetful(sample: Sample) -> Any:
+        sample["image"] *= 2
+
+    with pytest.raises(
+        TypeError, match=r"the transform returned None for volume 'sub-03_T1w'; it must return the sample"
+    ):
+        patches(brains, forgetful)[rl.PatchKey(2)]
+
+
 def test_integers_seed_transforms_from_torchs_generator(brains: Any) -> None:
     for dataset in (patches(brains, noise), rl.VolumeDataset(brains.uri, image="T1w", transform=noise)):
         torch.manual_seed(8)

@@ -187,7 +187,7 @@ def good(tmp_path: Path, ending: str = ".nii.gz") -> Path:
     return path
 
 
-def broken(tmp_path: Path, case: str) -> Path:  # noqa: C901 - a list of cases
+def broken(tmp_path: Path, case: str) -> Path:
     path = tmp_path / "case.nii.gz"
     if case == "zero":
         path.write_bytes(b"")

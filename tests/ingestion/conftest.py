@@ -87,11 +87,11 @@ def shows_sources() -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def ram() -> Iterator[Path]:
-    """A folder in memory where there is one: tests that commit very often wait for the disk, which proves nothing about them."""
+def tmp_path() -> Iterator[Path]:
+    """pytest's, but in memory where there is room: these tests commit so often that they would mostly wait for the disk."""
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2**29 else None
     with tempfile.TemporaryDirectory(prefix="radioloader-test-", dir=base) as folder:
-        yield Path(folder)
+        yield Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 
 import radioloader as rl
 from radioloader.errors import StoreWriteError
-from radioloader.storage.store import Transaction
+from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import Table
 
 Content = Callable[[Any], dict[str, Any]]
@@ -69,7 +69,7 @@ FIRST, LATER = 7, 5
 )
 def test_no_half_subject_wherever_a_commit_stops(
     pair: Path,
-    ram: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     shows_sources: Callable[..., list[str]],
     reference: dict[str, Any],
@@ -78,7 +78,7 @@ def test_no_half_subject_wherever_a_commit_stops(
     after: bool,
     error: BaseException,
 ) -> None:
-    uri = ram / "store"
+    uri = tmp_path / "store"
     with monkeypatch.context() as patch:
         patch.setattr(Table, "append", Stopper(Table.append, at, error, after=after))
         with pytest.raises(type(error)):
@@ -92,15 +92,37 @@ def test_no_half_subject_wherever_a_commit_stops(
     assert content(uri) == reference
 
 
+@pytest.mark.parametrize(("at", "after"), [(0, False), (1, False), (1, True), (2, True)])
+def test_ctrl_c_while_collections_are_made_loses_nothing(
+    pair: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shows_sources: Callable[..., list[str]],
+    reference: dict[str, Any],
+    content: Content,
+    at: int,
+    after: bool,
+) -> None:
+    uri = tmp_path / "store"
+    Store.open_or_create(uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "create", Stopper(Table.create, at, CTRL_C, after=after))
+        with pytest.raises(KeyboardInterrupt):
+            ingest(pair, uri)
+    assert shows_sources(uri, pair) == ["sub-01"]
+    ingest(pair, uri, 10.0)
+    assert content(uri) == reference
+
+
 def test_a_full_disk_that_stays_full_keeps_what_was_committed(
     pair: Path,
-    ram: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     shows_sources: Callable[..., list[str]],
     reference: dict[str, Any],
     content: Content,
 ) -> None:
-    uri = ram / "store"
+    uri = tmp_path / "store"
     calls = 0
 
     def append(table: Table, *args: Any, **kwargs: Any) -> int:
@@ -113,7 +135,7 @@ def test_a_full_disk_that_stays_full_keeps_what_was_committed(
     original = Table.append
     with monkeypatch.context() as patch:
         patch.setattr(Table, "append", append)
-        with pytest.raises(StoreWriteError, match="^no space left; 1 finished subjects could not be committed"):
+        with pytest.raises(StoreWriteError, match=r"^no space left; 1 finished subjects could not be committed"):
             ingest(pair, uri)
     assert shows_sources(uri, pair) == ["sub-01"]
     ingest(pair, uri)
@@ -121,9 +143,9 @@ def test_a_full_disk_that_stays_full_keeps_what_was_committed(
 
 
 def test_an_error_while_tables_are_consolidated_loses_nothing(
-    pair: Path, ram: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, Any], content: Content
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, Any], content: Content
 ) -> None:
-    uri = ram / "store"
+    uri = tmp_path / "store"
     with monkeypatch.context() as patch:
         patch.setattr(Table, "consolidate", Stopper(Table.consolidate, 2, KeyboardInterrupt(), after=False))
         with pytest.raises(KeyboardInterrupt):
@@ -133,18 +155,18 @@ def test_an_error_while_tables_are_consolidated_loses_nothing(
 
 
 def test_many_commits_are_consolidated_on_the_way(
-    pair: Path, ram: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, Any], content: Content
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: dict[str, Any], content: Content
 ) -> None:
     monkeypatch.setattr("radioloader.storage.table.CONSOLIDATE_AT", 1)
-    uri = ram / "store"
+    uri = tmp_path / "store"
     ingest(pair, uri)
     assert content(uri) == reference
     assert len(list(uri.glob("commits/__fragments/*"))) == 1
     assert [commit["version"] for commit in rl.open(uri).history()] == [1, 2, 3]
 
 
-def test_rows_that_were_abandoned_stay_out_of_later_commits(pair: Path, ram: Path) -> None:
-    uri = ram / "store"
+def test_rows_that_were_abandoned_stay_out_of_later_commits(pair: Path, tmp_path: Path) -> None:
+    uri = tmp_path / "store"
     ingest(pair, uri)
     store = rl.open(uri).snapshot.store
     table = store.table("obs_meta")

@@ -278,8 +278,8 @@ def test_a_duplicate_subject_id_fails_with_all_its_files(tmp_path: Path, touch: 
     cohort = discover({"T1w": f"{tmp_path}/s*/*", "seg": tmp_path / "l"})
     assert list(cohort.files) == ["s1", "s2"]
     assert cohort.failures == {
-        "s1": f"duplicate subject id 's1' in collection 'T1w': {tmp_path}/s1/t1.nii, {tmp_path}/s1/t1.nii.gz; rename one, or give a mapping "
-        "from subject id to path"
+        "s1": f"duplicate subject id 's1' in collection 'T1w': {tmp_path}/s1/t1.nii, {tmp_path}/s1/t1.nii.gz; rename one, or give a "
+        "mapping from subject id to path"
     }
 
 

@@ -270,7 +270,8 @@ def test_tables_that_cannot_be_used_are_refused_in_words_and_leave_no_store(imag
         (empty, f"{empty}: could not be read as a table: No columns to parse from file"),
         (
             pd.DataFrame({"name": ["001"], "age": [3]}),
-            "obs_meta: no column holds the subject id; expected one of obs_subject_id, participant_id, subject_id, subject, got ['name', 'age']",
+            "obs_meta: no column holds the subject id; expected one of obs_subject_id, participant_id, subject_id, subject, "
+            "got ['name', 'age']",
         ),
         (
             pd.DataFrame({"subject": ["b", "a", "b", "c", "a"]}),

@@ -177,9 +177,7 @@ def killing_its_reader(fifo: Path) -> Iterator[list[int]]:
                 reader = wait_until(lambda: _reader_of(fifo), 10)
                 killed.append(reader)
                 os.kill(reader, signal.SIGKILL)
-                wait_until(
-                    lambda: not psutil.pid_exists(reader) or psutil.Process(reader).status() == psutil.STATUS_ZOMBIE, 10
-                )
+                wait_until(lambda pid=reader: _is_gone(pid), 10)
             finally:
                 os.close(end)
 
@@ -190,6 +188,13 @@ def killing_its_reader(fifo: Path) -> Iterator[list[int]]:
     finally:
         stop.set()
         thread.join()
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _reader_of(path: Path) -> int | None:
