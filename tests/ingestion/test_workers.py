@@ -93,7 +93,7 @@ def test_workers_are_as_many_as_cores_or_as_configured(
         asked.append(workers)
         return run(function, tasks, workers=1, **options)
 
-    monkeypatch.setattr("radioloader.ingestion.pipeline.run", spy)
+    monkeypatch.setattr("radioloader.ingestion.job.run", spy)
     monkeypatch.setattr("radioloader.ingestion.pipeline.available_cores", lambda: 4)
     config = rl.StorageConfig(write=rl.WriteConfig(max_workers=3))
     rl.ingest(tmp_path / "a", sources(root))
