@@ -22,6 +22,7 @@ from radioloader.errors import ConfigError, ShapeError
 from radioloader.samplers.positions import as_whole
 from radioloader.samplers.random import generator, seed_of
 from radioloader.storage.reader import ReadRequest, VolumeReader
+from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, SampleKey
 
 __all__ = ["Placed", "StoreDataset"]
@@ -120,6 +121,8 @@ class StoreDataset(_Base, abc.ABC):
         self.seed = as_whole(seed, "seed")
         self._image_dtype = self._choose_image_dtype(dtype)
         self._pad_value = _fit_pad_value(pad_value, self._image_dtype)
+        if dtype is not None:
+            self._check_range(snapshot, dtype)
         self._label_dtype = self._choose_label_dtype() if label is not None else None
         self._reader = VolumeReader(snapshot.store.config if config is None else config)
 
@@ -295,6 +298,23 @@ class StoreDataset(_Base, abc.ABC):
                 f"(slope {ref.slope}, intercept {ref.intercept}); give a dtype"
             )
         return _TORCH[name]
+
+    def _check_range(self, snapshot: Snapshot, dtype: torch.dtype) -> None:
+        """Refuse a dtype that would wrap values around (or make them infinite), going by the statistics of ingest."""
+        if dtype.is_floating_point and dtype != torch.float16:
+            return
+        info = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+        for column in range(len(self.image)):
+            low, high, nonfinite = (
+                self.table.statistic(snapshot, column, part) for part in ("stat_min", "stat_max", "nonfinite")
+            )
+            bad = (low < info.min) | (high > info.max) | ((nonfinite > 0) & (not dtype.is_floating_point))
+            if bad.any():
+                volume = int(np.flatnonzero(bad)[0])
+                raise ConfigError(
+                    f"dtype={dtype} does not hold the values of {self.table.images(volume)[column].describe()}: {low[volume]:g} to "
+                    f"{high[volume]:g}, {int(nonfinite[volume])} voxels that are not finite; give a wider dtype"
+                )
 
     def _choose_label_dtype(self) -> torch.dtype:
         return _TORCH[np.result_type(*self.table.label_dtypes()).name]

@@ -131,6 +131,10 @@ class SubjectTable:
         """The distinct dtypes of label values, each with a volume that has it."""
         return self._dtypes([len(self._indexes) - 1])
 
+    def statistic(self, snapshot: Snapshot, column: int, name: str) -> npt.NDArray[Any]:
+        """(n,) a statistic of ingest, such as ``stat_max``, of each subject's volume in image collection number ``column``."""
+        return snapshot.detail(self._indexes[column].info.name, name)[self._places[:, column]]
+
     def _dtypes(self, columns: Sequence[int]) -> dict[str, VolumeRef]:
         found: dict[str, VolumeRef] = {}
         for column in columns:

@@ -126,8 +126,6 @@ def test_a_voxel_array_that_is_gone(s3: Any, cohort: Path) -> None:
     dataset[rl.PatchKey(0)]
     match = rf"could not read box \[.*\] of subject 'sub-02', collection 'T1w', volume 'sub-02_T1w' \({array}\)"
     fails(s3, ReadError, match, dataset.__getitem__, rl.PatchKey(1))
-    loader = rl.DataLoader(dataset, num_workers=1, multiprocessing_context="fork", timeout=60)
-    fails(s3, ReadError, match, list, loader)
 
 
 def test_a_place_that_may_not_be_written(s3: Any, cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
