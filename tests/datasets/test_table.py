@@ -79,7 +79,7 @@ def crooked_volumes(files: Any, **arguments: Any) -> rl.VolumeDataset:
             ConfigError,
             "pad_value=0.5 is no value of torch.int16, the dtype of the images",
         ),
-        ({"dtype": torch.uint8, "pad_value": -1}, ConfigError, "pad_value=-1 is no value of torch.uint8"),
+        ({"dtype": torch.int16, "pad_value": -40000}, ConfigError, "pad_value=-40000 is no value of torch.int16"),
         ({"dtype": torch.int16, "pad_value": float("nan")}, ConfigError, "pad_value=nan is no value of torch.int16"),
         ({"seed": "x"}, ConfigError, "seed='x' must be a whole number"),
     ],

@@ -34,12 +34,15 @@ def content(request: pytest.FixtureRequest, tmp_path: Path) -> bytes:
     return (tmp_path / "good.nii").read_bytes()
 
 
-def nibabel_reads(path: Path) -> np.ndarray | None:
-    """What nibabel makes of a file; None where it refuses."""
+def nibabel_reads(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """What nibabel makes of a file, stored voxels and affine; None where it refuses."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asanyarray(nib.load(path).dataobj.get_unscaled())
+            # not nibabel.load: an intent code may make it look for something else than an image
+            kind = nib.Nifti1Image if path.read_bytes()[0] == 92 else nib.Nifti2Image
+            image = kind.from_filename(path)
+            return np.asanyarray(image.dataobj.get_unscaled()), image.affine
     except Exception:
         return None
 
@@ -60,15 +63,14 @@ def test_every_truncation_is_noticed(content: bytes, tmp_path: Path, name: str) 
 def test_every_flipped_bit_of_a_gzip_file_is_noticed(
     content: bytes, tmp_path: Path, counts: Callable[[int, int], int]
 ) -> None:
-    """Or changes nothing, as in the fields of the gzip header that mean nothing. nibabel, which stops after the last voxel, reads many
-    of them without a word."""
+    """Or changes nothing: a field of the gzip header that means nothing, padding, another place to copy the same bytes from."""
     path = tmp_path / "a.nii.gz"
     whole = gzip.compress(content, mtime=0)
     path.write_bytes(whole)
     truth = read_voxels(path)
     positions = list(range(len(whole) * 8))
     generator = np.random.default_rng(0)
-    silent = 0
+    refused = 0
     for position in generator.permutation(positions)[: counts(1500, len(positions))].tolist():
         damaged = bytearray(whole)
         damaged[position // 8] ^= 1 << (position % 8)
@@ -76,16 +78,14 @@ def test_every_flipped_bit_of_a_gzip_file_is_noticed(
         try:
             header, voxels, _ = read_voxels(path)
         except FormatError as error:
-            refused = str(error)
+            reason = str(error)
         else:
-            # a field of the gzip header that means nothing, padding, or another place to copy the same bytes from
             assert header.block == truth[0].block
             np.testing.assert_array_equal(voxels, truth[1])
             continue
-        assert str(path) in refused
-        found = nibabel_reads(path)
-        silent += found is not None and not np.array_equal(found, truth[1])
-    assert silent > 0, "the checksum is what told"
+        assert reason.startswith(f"{path}: ")
+        refused += 1
+    assert refused > 1000
 
 
 def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
@@ -95,7 +95,7 @@ def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
     generator = np.random.default_rng(1)
     header_size = 348 if content[0] == 92 else 540
     reasons, read = [], 0
-    for _ in range(counts(1500, 40_000)):
+    for _ in range(counts(1500, 15_000)):
         damaged = bytearray(content)
         for _ in range(int(generator.integers(1, 4))):
             at = int(generator.integers(header_size))
@@ -110,8 +110,8 @@ def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
         assert voxels.dtype == header.dtype
         found = nibabel_reads(path)
         assert found is not None, "we read what nibabel does not"
-        np.testing.assert_array_equal(voxels, found)
-        np.testing.assert_array_equal(header.affine, nib.load(path).affine)
+        np.testing.assert_array_equal(voxels, found[0])
+        np.testing.assert_array_equal(header.affine, found[1])
     assert all(reason.startswith(f"{path}: ") for reason in reasons)
     assert len(reasons) > 100
     assert read > 100
