@@ -172,8 +172,8 @@ class ObsMeta:
         for name in wanted:
             data[name] = _series(values[name], kinds[name])
         frame = pd.DataFrame(data)
-        if columns is not None and "obs_subject_id" not in columns:
-            frame = frame.drop(columns="obs_subject_id")
+        if columns is not None:
+            frame = frame[list(columns)]
         if self._subjects is not None:
             place = {subject: i for i, subject in enumerate(self._snapshot.subject_ids)}
             frame = frame.iloc[[place[subject] for subject in self._subjects]].reset_index(drop=True)

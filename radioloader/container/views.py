@@ -38,27 +38,28 @@ class Indexer(Generic[One, Many]):
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
             return self._many(list(range(self._size))[self._slice(key)])
-        if (isinstance(key, np.ndarray) and key.dtype == np.bool_) or (
-            hasattr(key, "dtype") and str(key.dtype) in ("bool", "boolean")
-        ):
-            mask = np.asarray(key, dtype=np.bool_)
-            if mask.shape != (self._size,):
-                raise IndexError(f"the mask has shape {mask.shape}, expected ({self._size},)")
-            return self._many(np.flatnonzero(mask).tolist())
+        mask = str(getattr(key, "dtype", "")) in ("bool", "boolean", "torch.bool")
+        if hasattr(key, "tolist"):
+            key = key.tolist()  # of numpy, torch and pandas: one value, or a list
         if isinstance(key, Iterable) and not isinstance(key, str):
             key = list(key)
-            if key and all(isinstance(part, bool | np.bool_) for part in key):
-                return self[np.array(key)]
+            if mask or (key and all(isinstance(part, bool | np.bool_) for part in key)):
+                return self._many(self._chosen(key))
             return self._many([self._place(part) for part in key])
         return self._one(self._place(key))
+
+    def _chosen(self, mask: list[bool]) -> list[int]:
+        if len(mask) != self._size:
+            raise IndexError(f"the mask has shape ({len(mask)},), expected ({self._size},)")
+        return np.flatnonzero(np.asarray(mask, dtype=np.bool_)).tolist()
 
     def _slice(self, key: slice) -> slice:
         if self._find is None:
             return key
         # By id, both ends are included, as in pandas.
         start = None if key.start is None else self._place(key.start)
-        stop = None if key.stop is None else self._place(key.stop) + 1
-        return slice(start, stop, key.step)
+        stop = None if key.stop is None else self._place(key.stop) + (1 if key.step is None or key.step > 0 else -1)
+        return slice(start, None if stop == -1 else stop, key.step)
 
     def _place(self, key: Any) -> int:
         if self._find is not None:

@@ -12,6 +12,7 @@ such thread, and aborts or hangs there: such children leave without the exit han
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import time
@@ -65,8 +66,13 @@ class Gate:
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        """Start afresh: the other threads do not exist here."""
+        """Start afresh: the other threads do not exist here, and what was inherited is never garbage.
+
+        A cycle of the parent's that holds something of libtiledb's would be finalised by the child's collector, in whatever thread:
+        a worker was seen to abort there.
+        """
         self.__init__()  # type: ignore[misc]
+        gc.freeze()
 
 
 gate = Gate()

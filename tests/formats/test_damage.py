@@ -71,7 +71,7 @@ def test_every_flipped_bit_of_a_gzip_file_is_noticed(
     positions = list(range(len(whole) * 8))
     generator = np.random.default_rng(0)
     refused = 0
-    for position in generator.permutation(positions)[: counts(1500, len(positions))].tolist():
+    for position in generator.permutation(positions)[: counts(500, len(positions))].tolist():
         damaged = bytearray(whole)
         damaged[position // 8] ^= 1 << (position % 8)
         path.write_bytes(damaged)
@@ -85,7 +85,7 @@ def test_every_flipped_bit_of_a_gzip_file_is_noticed(
             continue
         assert reason.startswith(f"{path}: ")
         refused += 1
-    assert refused > 1000
+    assert refused > 400
 
 
 def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
@@ -95,7 +95,7 @@ def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
     generator = np.random.default_rng(1)
     header_size = 348 if content[0] == 92 else 540
     reasons, read = [], 0
-    for _ in range(counts(1500, 15_000)):
+    for _ in range(counts(700, 15_000)):
         damaged = bytearray(content)
         for _ in range(int(generator.integers(1, 4))):
             at = int(generator.integers(header_size))
@@ -113,8 +113,8 @@ def test_any_header_is_refused_by_name_or_read_as_nibabel_reads_it(
         np.testing.assert_array_equal(voxels, found[0])
         np.testing.assert_array_equal(header.affine, found[1])
     assert all(reason.startswith(f"{path}: ") for reason in reasons)
-    assert len(reasons) > 100
-    assert read > 100
+    assert len(reasons) > 50
+    assert read > 50
 
 
 def test_headers_that_promise_too_much_allocate_nothing(tmp_path: Path, peak_memory: Callable[[], int]) -> None:
