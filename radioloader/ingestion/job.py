@@ -145,6 +145,7 @@ class Job:
                 if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
                     self._commit()
                     last = time.monotonic()
+            self._commit()  # in here: a Ctrl-C that meets the last commit must not undo it
         except BaseException as error:
             # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
             results.close()  # type: ignore[attr-defined]
@@ -158,7 +159,6 @@ class Job:
             if isinstance(error, StoreWriteError):
                 raise StoreWriteError(f"{error}; {kept}: make room, and run the same command again") from error
             raise
-        self._commit()
 
     def _item(self, result: SubjectResult) -> IngestItem:
         status = "failed" if result.failure is not None else "ingested" if result.rows else "skipped"

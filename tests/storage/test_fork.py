@@ -162,6 +162,34 @@ if os.getppid() and __name__ == "__main__":
     assert output == "done\n"
 
 
+def test_forks_while_contexts_are_replaced(run_forks: Callable[..., str]) -> None:
+    """A context that the parent retires, or finalises, is never touched by a child, whenever that was forked."""
+    output = run_forks(
+        """
+context.QUERIES_PER_CONTEXT = 15
+check()
+first = context.get_context(reader.config)
+fork = multiprocessing.get_context("fork")
+with Reading():
+    for seed in range(repetitions):
+        child = fork.Process(target=check, kwargs={"seed": seed})
+        child.start()
+        join(child)
+        pid = os.fork()
+        if pid == 0:
+            check(seed=seed, reads=40)
+            sys.exit(7)
+        assert wait_for(pid) == 7
+assert context.get_context(reader.config) is not first
+check()
+print("done")
+""",
+        quick=6,
+        full=150,
+    )
+    assert output == "done\n"
+
+
 def test_what_a_child_prints_before_it_exits_arrives(run_forks: Callable[..., str]) -> None:
     """Its C buffers too, though it leaves without the exit handlers of its parent; its own exit handlers do run."""
     output = run_forks(
