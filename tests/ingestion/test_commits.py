@@ -92,6 +92,21 @@ def test_no_half_subject_wherever_a_commit_stops(
     assert content(uri) == reference
 
 
+@pytest.mark.parametrize("at", [0, 3, FIRST - 1])
+def test_ctrl_c_in_the_one_commit_at_the_end_loses_nothing(
+    pair: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: dict[str, Any],
+    content: Content,
+    at: int,
+) -> None:
+    monkeypatch.setattr(Table, "append", Stopper(Table.append, at, CTRL_C, after=False))
+    with pytest.raises(KeyboardInterrupt):
+        ingest(pair, tmp_path / "store", 10.0)
+    assert content(tmp_path / "store") == reference
+
+
 @pytest.mark.parametrize(("at", "after"), [(0, False), (1, False), (1, True), (2, True)])
 def test_ctrl_c_while_collections_are_made_loses_nothing(
     pair: Path,

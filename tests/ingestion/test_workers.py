@@ -43,7 +43,7 @@ def reference(root: Path, tmp_path_factory: pytest.TempPathFactory, content: Con
 
 
 def workers_of(pid: int) -> list[psutil.Process]:
-    """The processes below ``pid``, without the helpers that watch over semaphores (they end with their parent)."""
+    """The processes below ``pid``, without the helpers of multiprocessing (semaphores, forkserver), which end with their parent."""
     try:
         below = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -53,7 +53,9 @@ def workers_of(pid: int) -> list[psutil.Process]:
 
 def _is_helper(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE or any("resource_tracker" in part for part in process.cmdline())
+        return process.status() == psutil.STATUS_ZOMBIE or any(
+            "resource_tracker" in part or "multiprocessing.forkserver" in part for part in process.cmdline()
+        )
     except psutil.NoSuchProcess:
         return True
 
