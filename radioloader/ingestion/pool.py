@@ -104,8 +104,13 @@ def _start(workers: int) -> Executor:
 
 
 def _stop(pool: Any) -> None:
+    # loky does not wait for the thread that feeds its queue. One that still ends while the interpreter exits has its semaphore removed
+    # but not struck off, and the process that watches over them prints a warning about it.
+    feeder = getattr(getattr(pool, "_call_queue", None), "_thread", None)
     with _uninterrupted():
         pool.shutdown(wait=True, kill_workers=True)
+        if feeder is not None:
+            feeder.join(5.0)
 
 
 @contextmanager

@@ -88,6 +88,12 @@ def finished_within(process: subprocess.Popen[str], seconds: float) -> bool:
     return True
 
 
+def wait_for_store(store: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until the process has made the store; returns as well when it has ended."""
+    while not (store / "commits").exists() and process.poll() is None:
+        time.sleep(0.005)
+
+
 def test_kill_9_at_random_moments(
     root: Path,
     reference: dict[str, Any],
@@ -98,6 +104,8 @@ def test_kill_9_at_random_moments(
 ) -> None:
     began = time.monotonic()
     whole = start(root, tmp_path / "whole")
+    wait_for_store(tmp_path / "whole", whole)
+    preparing = time.monotonic() - began
     output, errors = whole.communicate()
     duration = time.monotonic() - began
     assert whole.returncode == 0, output + errors
@@ -112,7 +120,12 @@ def test_kill_9_at_random_moments(
         number = kills - len(todo)
         process = start(root, store, consolidating=number % 4 > 1)
         below: list[psutil.Process] = []
-        if not finished_within(process, todo[-1]):
+        moment = todo[-1]
+        if number % 3:
+            # Most of a short run is the interpreter's start: these kills meet the ingest itself.
+            wait_for_store(store, process)
+            moment *= 1 - preparing / duration
+        if not finished_within(process, moment):
             below = psutil.Process(process.pid).children(recursive=True)
             if number % 2:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -162,8 +175,7 @@ def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
 ) -> None:
     interrupts = counts(3, 50)
     whole = start(root, tmp_path / "whole", interval=10.0)
-    while not (tmp_path / "whole" / "commits").exists():
-        time.sleep(0.005)
+    wait_for_store(tmp_path / "whole", whole)
     ready = time.monotonic()
     whole.communicate()
     duration = time.monotonic() - ready
@@ -173,8 +185,7 @@ def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
         number += 1
         store = tmp_path / str(number)
         process = start(root, store, interval=10.0)  # nothing is committed before the signal
-        while not (store / "commits").exists():
-            time.sleep(0.005)
+        wait_for_store(store, process)
         if finished_within(process, todo[-1]):
             process.communicate()
             todo[-1] *= 0.8
@@ -196,7 +207,8 @@ def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
         assert alive == []
         counted = re.findall(r"^ingest (\d+)/", errors, re.M)
         done = int(counted[-1]) if counted else 0  # before anything was counted
-        assert len(shows_sources(store, root)) == done  # what was finished was committed on the way out
+        # What was finished was committed on the way out; the signal may have come between finishing one and counting it.
+        assert len(shows_sources(store, root)) in (done, done + 1)
         if number % 2:
             process = start(root, store)
             output, errors = process.communicate(timeout=60)
