@@ -94,6 +94,16 @@ def wait_for_store(store: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
+def commits_in(store: Path) -> int:
+    return sum(1 for _ in store.glob("commits/__commits/*"))
+
+
+def wait_for_commit(store: Path, process: subprocess.Popen[str], *, before: int) -> None:
+    """Wait for one more commit than ``before``; returns as well when the process has ended."""
+    while commits_in(store) == before and process.poll() is None:
+        time.sleep(0.002)
+
+
 def test_kill_9_at_random_moments(
     root: Path,
     reference: dict[str, Any],
@@ -104,7 +114,7 @@ def test_kill_9_at_random_moments(
 ) -> None:
     began = time.monotonic()
     whole = start(root, tmp_path / "whole")
-    wait_for_store(tmp_path / "whole", whole)
+    wait_for_commit(tmp_path / "whole", whole, before=0)
     preparing = time.monotonic() - began
     output, errors = whole.communicate()
     duration = time.monotonic() - began
@@ -118,16 +128,16 @@ def test_kill_9_at_random_moments(
     todo = moments(kills, duration, seed=2)
     while todo:
         number = kills - len(todo)
-        process = start(root, store, consolidating=number % 4 > 1)
+        process = start(root, store, consolidating=number % 3 > 0)
         below: list[psutil.Process] = []
         moment = todo[-1]
-        if number % 3:
-            # Most of a short run is the interpreter's start: these kills meet the ingest itself.
-            wait_for_store(store, process)
+        if number % 2:
+            # Most of a short run is the start of its processes: these kills meet the ingest itself.
+            wait_for_commit(store, process, before=commits_in(store))
             moment *= 1 - preparing / duration
         if not finished_within(process, moment):
             below = psutil.Process(process.pid).children(recursive=True)
-            if number % 2:
+            if number % 4 < 2:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
