@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _EXPORTS = {
+    "BlockShuffled": "samplers.order",
     "Box": "types",
+    "ClassBalanced": "samplers.order",
     "CompressionConfig": "config",
     "DataLoader": "datasets.loader",
+    "EqualShapes": "samplers.order",
+    "ForegroundPositions": "samplers.centres",
     "GridPositions": "samplers.positions",
     "IngestReport": "ingestion.report",
     "KeySampler": "samplers.samplers",
@@ -24,12 +28,16 @@ _EXPORTS = {
     "RadiObject": "container.radiobject",
     "RadioloaderError": "errors",
     "ReadConfig": "config",
+    "RegionPositions": "samplers.positions",
     "S3Config": "config",
+    "Sequential": "samplers.order",
+    "Shuffled": "samplers.order",
     "SliceDataset": "datasets.slice",
     "SliceKey": "types",
     "SliceOrientation": "config",
     "Split": "datasets.split",
     "StorageConfig": "config",
+    "TileAlignedPositions": "samplers.positions",
     "TileConfig": "config",
     "UniformPositions": "samplers.positions",
     "Volume": "container.volume",
@@ -38,6 +46,8 @@ _EXPORTS = {
     "VolumeKey": "types",
     "VolumeReader": "storage.reader",
     "VolumeRef": "types",
+    "Weighted": "samplers.order",
+    "WeightedPositions": "samplers.centres",
     "WriteConfig": "config",
     "collate": "datasets.collate",
     "configure": "config",
@@ -76,7 +86,17 @@ if TYPE_CHECKING:
     from radioloader.errors import RadioloaderError as RadioloaderError
     from radioloader.ingestion.pipeline import ingest as ingest
     from radioloader.ingestion.report import IngestReport as IngestReport
+    from radioloader.samplers.centres import ForegroundPositions as ForegroundPositions
+    from radioloader.samplers.centres import WeightedPositions as WeightedPositions
+    from radioloader.samplers.order import BlockShuffled as BlockShuffled
+    from radioloader.samplers.order import ClassBalanced as ClassBalanced
+    from radioloader.samplers.order import EqualShapes as EqualShapes
+    from radioloader.samplers.order import Sequential as Sequential
+    from radioloader.samplers.order import Shuffled as Shuffled
+    from radioloader.samplers.order import Weighted as Weighted
     from radioloader.samplers.positions import GridPositions as GridPositions
+    from radioloader.samplers.positions import RegionPositions as RegionPositions
+    from radioloader.samplers.positions import TileAlignedPositions as TileAlignedPositions
     from radioloader.samplers.positions import UniformPositions as UniformPositions
     from radioloader.samplers.samplers import KeySampler as KeySampler
     from radioloader.storage.reader import VolumeReader as VolumeReader

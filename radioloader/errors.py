@@ -25,6 +25,7 @@ __all__ = [
     "StoreNotFoundError",
     "StoreVersionError",
     "StoreWriteError",
+    "WorkerError",
 ]
 
 
@@ -92,6 +93,10 @@ class StoreLockedError(RadioloaderError, BlockingIOError):
 
 class StoreWriteError(RadioloaderError, OSError):
     """The store could not be written: no permission, no space."""
+
+
+class WorkerError(RadioloaderError, RuntimeError):
+    """A worker process of a loader died; the message names what it was reading."""
 
 
 class MissingDependencyError(RadioloaderError, ImportError):

@@ -50,6 +50,13 @@ class Box:
         x, y, z = (int(v) for v in start)
         return cls((x, y, z), (x + int(size[0]), y + int(size[1]), z + int(size[2])))
 
+    @classmethod
+    def around(cls, boxes: Sequence[Box]) -> Box:
+        """The smallest box that holds all ``boxes``."""
+        x, y, z = (min(values) for values in zip(*[box.start for box in boxes], strict=True))
+        u, v, w = (max(values) for values in zip(*[box.stop for box in boxes], strict=True))
+        return cls((x, y, z), (u, v, w))
+
     @property
     def shape(self) -> Triple:
         """Number of voxels on each axis (X, Y, Z)."""
@@ -92,6 +99,7 @@ class VolumeRef:
         obs_id: Id of the volume in its collection.
         obs_subject_id: Id of the subject.
         collection: Name of the collection.
+        tile: Extents (x, y, z) of the array's tiles in voxels, where they are known: reads of the same tiles are then joined.
     """
 
     uri: str
@@ -102,6 +110,7 @@ class VolumeRef:
     obs_id: str = ""
     obs_subject_id: str = ""
     collection: str = ""
+    tile: Triple | None = None
 
     @property
     def spatial_shape(self) -> Triple:

@@ -25,6 +25,7 @@ ALSO: dict[str, type[Exception]] = {
     "StoreNotFoundError": FileNotFoundError,
     "StoreVersionError": ValueError,
     "StoreWriteError": OSError,
+    "WorkerError": RuntimeError,
 }
 
 

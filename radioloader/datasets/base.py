@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,58 +14,26 @@ import torch
 from torch.utils.data import Dataset
 
 from radioloader.config import StorageConfig
-from radioloader.datasets.collate import Batch
-from radioloader.datasets.memory import allocate
-from radioloader.datasets.seeding import call_seeded
+from radioloader.datasets import stats
+from radioloader.datasets.batch import BatchReader, Placed
+from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
+from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
-from radioloader.errors import ConfigError, ShapeError
-from radioloader.samplers.positions import as_whole
+from radioloader.errors import ConfigError, ReadError
+from radioloader.samplers.layout import Layout
+from radioloader.samplers.positions import Stream, as_whole
 from radioloader.samplers.random import generator, seed_of
-from radioloader.storage.reader import ReadRequest, VolumeReader
+from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, SampleKey
 
-__all__ = ["Placed", "StoreDataset"]
+__all__ = ["StoreDataset"]
+
 
 if TYPE_CHECKING:
     _Base = Dataset[dict[str, Any]]
 else:
     _Base = Dataset
-
-_DTYPES = {
-    torch.float16: np.float16,
-    torch.float32: np.float32,
-    torch.float64: np.float64,
-    torch.uint8: np.uint8,
-    torch.int8: np.int8,
-    torch.int16: np.int16,
-    torch.int32: np.int32,
-    torch.int64: np.int64,
-}
-_TORCH = {np.dtype(value).name: key for key, value in _DTYPES.items()} | {
-    "uint16": torch.uint16,
-    "uint32": torch.uint32,
-    "uint64": torch.uint64,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A sample whose place in its volume is settled.
-
-    Attributes:
-        volume: Position of the subject in the dataset.
-        box: The sample, in voxels.
-        image_box: What is read of the images; larger than ``box`` where neighbours become channels.
-        axis: Array axis that a slice drops; None for a patch or volume.
-        seed: Seed of the transform.
-    """
-
-    volume: int
-    box: Box
-    image_box: Box
-    axis: int | None
-    seed: int
 
 
 class StoreDataset(_Base, abc.ABC):
@@ -73,6 +41,8 @@ class StoreDataset(_Base, abc.ABC):
 
     Samples are dicts: ``image`` (C, ...) , ``label`` (L, ...) when there is one, ``affine`` (4, 4) float64 (voxel of the sample to RAS
     mm), ``location`` (2, 3) int64 (first voxel and one past the last, in the volume), ``obs_subject_id``, ``obs_id``, and the targets.
+
+    A dataset pickles small, whatever the number of volumes: workers map the tables that this process holds.
     """
 
     _key_type: ClassVar[type[Any]]
@@ -89,8 +59,10 @@ class StoreDataset(_Base, abc.ABC):
         dtype: torch.dtype | None,
         pad_value: float,
         seed: int,
+        on_error: str,
         grid_tolerance_mm: float,
         config: StorageConfig | None,
+        extra: Sequence[str] = (),
     ) -> None:
         snapshot, available = snapshot_of(store, config)
         names = [image] if isinstance(image, str) else list(image)
@@ -98,6 +70,8 @@ class StoreDataset(_Base, abc.ABC):
             raise ConfigError("image is empty; name at least one image collection")
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable, got {type(transform).__name__}")
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
         targets = [targets] if isinstance(targets, str) else targets
         columns = dict(targets) if isinstance(targets, Mapping) else {name: name for name in targets}
         taken = sorted(set(columns) & set(RESERVED))
@@ -106,30 +80,58 @@ class StoreDataset(_Base, abc.ABC):
                 f"targets cannot be called {taken[0]!r}, which is a key of every sample; "
                 f"rename it: targets={{'my_{taken[0]}': '{taken[0]}'}}"
             )
-        self.table = SubjectTable(
-            snapshot,
-            available,
-            image=names,
-            label=label,
-            targets=columns,
-            subjects=subjects,
-            tolerance_mm=grid_tolerance_mm,
-        )
+        self._snapshot = snapshot
+        self._chosen = _numbers(snapshot, available, subjects)
+        self._table_arguments: dict[str, Any] = {
+            "image": names,
+            "label": label,
+            "targets": columns,
+            "tolerance_mm": grid_tolerance_mm,
+            "extra": list(extra),
+        }
         self.image = names
         self.label = label
         self.transform = transform
         self.seed = as_whole(seed, "seed")
-        self._image_dtype = self._choose_image_dtype(dtype)
-        self._pad_value = _fit_pad_value(pad_value, self._image_dtype)
+        self.on_error = on_error
+        self.table = SubjectTable(snapshot, available, subjects=subjects, **self._table_arguments)
+        self._image_dtype = image_dtype(self.table, dtype)
+        self._pad_value = fit_pad_value(pad_value, self._image_dtype)
         if dtype is not None:
-            self._check_range(snapshot, dtype)
-        self._label_dtype = self._choose_label_dtype() if label is not None else None
+            check_range(self.table, len(names), dtype)
+        self._label_dtype = label_dtype(self.table) if label is not None else None
         self._reader = VolumeReader(snapshot.store.config if config is None else config)
+        self.table.extend(self._index())
+
+    # ---- crossing into other processes ---------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("table", "layout", "_batches", "_seeded")
+        }
+        return state | {"_shared_table": self.table.shared()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        shared = state.pop("_shared_table")
+        self.__dict__.update(state)
+        try:
+            self.table = SubjectTable.from_shared(self._snapshot, shared)
+        except OSError:
+            # Not a worker of the process that pickled it, or not on its machine: the catalog is read again, at the same version.
+            everyone = self._snapshot.subject_ids
+            subjects = everyone if self._chosen is None else [everyone[i] for i in self._chosen.tolist()]
+            self.table = SubjectTable(self._snapshot, everyone, subjects=subjects, **self._table_arguments)
+            self.table.extend(self._index())
+
+    # ---- what there is ---------------------------------------------------------------------------------------------------
 
     @property
     def subjects(self) -> list[str]:
         """Ids of the subjects, in the order of the keys' ``volume``."""
-        return list(self.table.subjects)
+        subjects: list[str] = self.table.columns["subjects"].tolist()
+        return subjects
 
     @property
     @abc.abstractmethod
@@ -137,47 +139,126 @@ class StoreDataset(_Base, abc.ABC):
         """Whether samples differ from epoch to epoch even when they are not shuffled."""
 
     @abc.abstractmethod
-    def __len__(self) -> int: ...
+    def _index(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of the table that this kind of dataset adds: ``counts`` (n,), the samples of each volume, at least."""
+
+    @property
+    def _unit(self) -> int:
+        """So many samples in a row of one volume are read together."""
+        return 1
+
+    @property
+    def _any_draw(self) -> bool:
+        """Whether the samples of a volume differ by their draw alone."""
+        return True
+
+    def _shapes(self) -> npt.NDArray[np.int64]:
+        """(n, k) spatial shape of each volume's samples."""
+        return self.table.shapes
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How many samples each volume has, for samplers."""
+        return Layout(
+            counts=self.table.columns["counts"],
+            unit=self._unit,
+            any_draw=self._any_draw,
+            shapes=self._shapes(),
+            column=self.table.metadata,
+        )
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def key(self, index: int, *, epoch: int = 0, draw: int | None = None) -> SampleKey:
+        """The key of a sample.
+
+        Args:
+            index: Number of the sample in an epoch.
+            epoch: The epoch.
+            draw: For orders that visit samples repeatedly: which visit this is.
+        """
+        volume = int(np.searchsorted(self.layout.starts, index, side="right")) - 1
+        return self._key(volume, index - int(self.layout.starts[volume]), epoch, draw)
 
     @abc.abstractmethod
-    def key(self, index: int, *, epoch: int = 0) -> SampleKey:
-        """The key of the sample at ``index`` in ``epoch``."""
+    def _key(self, volume: int, number: int, epoch: int, draw: int | None) -> SampleKey:
+        """The key of a volume's sample ``number``."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the samples, as plain values by name: a resumed epoch is compared by it."""
+        return {
+            "dataset": type(self).__name__,
+            "volumes": len(self.table),
+            "data": self.table.fingerprint(),
+            "image": list(self.image),
+            "label": self.label,
+            "dataset seed": self.seed,
+            "samples": len(self),
+        }
 
     @abc.abstractmethod
-    def _place(self, key: Any, stream: Callable[[str], np.random.Generator]) -> tuple[Box, Box, int | None]:
-        """Box, image box and dropped axis of a key; ``stream(name)`` is the sample's random stream of that name."""
+    def _place(self, key: Any, stream: Stream) -> tuple[Box, Box, int | None]:
+        """Box, image box and dropped axis of a key."""
+
+    @cached_property
+    def _batches(self) -> BatchReader:
+        skip = self.on_error == "skip"
+        return BatchReader(self.table, self._reader, self._image_dtype, self._label_dtype, self._pad_value, skip)
+
+    # ---- samples ---------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: SampleKey | int) -> dict[str, Any]:
+        if key is None:  # of a batch it would be left out
+            raise TypeError(f"{type(self).__name__} takes {self._key_type.__name__}s and integers, got None")
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[SampleKey | int]) -> list[dict[str, Any]]:
+    def __getitems__(self, keys: Sequence[SampleKey | int | None]) -> list[dict[str, Any]]:
         """Read several samples at once, straight into one batch.
 
         Args:
-            keys: Keys of a sampler, or plain integers.
+            keys: Keys of a sampler, or plain integers; None (what :class:`~radioloader.EqualShapes` fills short batches with) is
+                left out.
 
         Returns:
             A :class:`~radioloader.datasets.collate.Batch`; what the transform returned, where there is one.
 
         Raises:
-            ReadError: Voxels could not be read; names subject, collection, URI and box.
+            ReadError: Voxels could not be read; names subject, collection, URI and box. With ``on_error="skip"``: of no sample.
             ShapeError: The samples have different shapes, and no transform that may change them; names two of them.
         """
-        placed = [self._resolve(key) for key in keys]
-        if self.transform is None:
-            return self._read(placed)
-        # A transform may bring different shapes to one, so that they need not be stackable before it.
-        groups = [[place] for place in placed] if self._shapes_differ(placed) else [placed]
-        read = [sample for group in groups for sample in self._read(group)]
-        # Not collated here: a collate_fn of the user's may bring what has different shapes together.
-        return [self._transformed(sample, place, key) for sample, place, key in zip(read, placed, keys, strict=True)]
+        placed = [self._resolve(key) for key in keys if key is not None]
+        with stats.busy([place.volume for place in placed]):
+            if self.transform is None:
+                return self._batches.read(placed, final=True)
+            # A transform may bring different shapes to one, so that they need not be stackable before it.
+            groups = [placed] if len({place.shape for place in placed}) == 1 else [[place] for place in placed]
+            samples: list[dict[str, Any]] = []
+            failures: list[ReadError] = []
+            for group in groups:
+                try:
+                    read = self._batches.read(group, final=False)
+                except ReadError as error:
+                    if self.on_error == "raise":
+                        raise
+                    failures.append(error)
+                    continue
+                with stats.timed("transform"):
+                    # Not collated here: a collate_fn of the user's may bring what has different shapes together.
+                    samples += [self._transformed(dict(s), p) for s, p in zip(read, read.placed, strict=True)]
+            if failures and not samples:
+                raise failures[0]
+            return samples
 
-    def _transformed(self, sample: dict[str, Any], place: Placed, key: SampleKey | int) -> dict[str, Any]:
-        assert self.transform is not None
+    def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
+        seeded = self.__dict__.get("_seeded")
+        if seeded is None or seeded.transform is not self.transform:
+            assert self.transform is not None
+            seeded = self._seeded = SeededTransform(self.transform)
         try:
-            result: dict[str, Any] | None = call_seeded(self.transform, sample, place.seed)
+            result: dict[str, Any] | None = seeded(sample, place.seed)
         except Exception as error:
-            error.add_note(f"in the transform of volume {self.table.obs_id(place.volume)!r}, {key!r}")
+            error.add_note(f"in the transform of volume {self.table.obs_id(place.volume)!r}, {place.key!r}")
             raise
         if result is None:
             raise TypeError(
@@ -186,6 +267,7 @@ class StoreDataset(_Base, abc.ABC):
         return result
 
     def _resolve(self, key: Any) -> Placed:
+        asked = key
         if not isinstance(key, self._key_type):
             if not hasattr(key, "__index__"):
                 raise TypeError(f"{type(self).__name__} takes {self._key_type.__name__}s and integers, got {key!r}")
@@ -196,140 +278,31 @@ class StoreDataset(_Base, abc.ABC):
             # torch seeds this generator differently in every worker and epoch; a key's own seed would repeat itself.
             base = int(torch.randint(2**62, ()).item()) if self.random or self.transform is not None else 0
             # The volume as well: ranks that share a seed must not draw the same positions.
-            parts: tuple[int | str, ...] = ("torch", base, self.table.obs_id(key.volume), key.draw)
+            common: tuple[int | str, ...] = ("torch", base, self.table.obs_id(key.volume))
+            parts: tuple[int | str, ...] = (*common, key.draw)
         else:
             if not 0 <= key.volume < len(self.table):
                 raise IndexError(f"{key}: the dataset has {len(self.table)} volumes")
-            parts = (self.seed, key.epoch, self.table.obs_id(key.volume), key.draw, *self._extra(key))
-        box, image_box, axis = self._place(key, lambda name: generator(name, *parts))
-        return Placed(key.volume, box, image_box, axis, seed_of("transform", *parts))
+            common = (self.seed, key.epoch, self.table.obs_id(key.volume))
+            parts = (*common, key.draw, *self._extra(key))
+
+        def stream(name: str, draw: int | None = None) -> np.random.Generator:
+            return generator(name, *(parts if draw is None else (*common, draw)))
+
+        box, image_box, axis = self._place(key, stream)
+        return Placed(key.volume, box, image_box, axis, seed_of("transform", *parts), asked)
 
     def _extra(self, key: Any) -> tuple[int | str, ...]:
         """What tells samples of one volume apart besides ``draw``."""
         return ()
 
-    def _spatial(self, box: Box, axis: int | None) -> tuple[int, ...]:
-        return tuple(n for a, n in enumerate(box.shape) if a != axis)
 
-    def _shapes_differ(self, placed: Sequence[Placed]) -> bool:
-        return len({self._spatial(place.box, place.axis) for place in placed}) > 1
-
-    def _read(self, placed: Sequence[Placed]) -> Batch:
-        first = placed[0]
-        spatial = self._spatial(first.box, first.axis)
-        for place in placed:
-            if self._spatial(place.box, place.axis) != spatial:
-                raise ShapeError(
-                    f"cannot stack volume {self.table.obs_id(first.volume)!r} of shape {spatial} and "
-                    f"volume {self.table.obs_id(place.volume)!r} of "
-                    f"shape {self._spatial(place.box, place.axis)}; crop or pad to one size, or use batch_size=1"
-                )
-        tensors = allocate(self._layout(len(placed), first, spatial), final=self.transform is None)
-        requests = [
-            request
-            for position, place in enumerate(placed)
-            for request in self._requests(
-                place, {name: tensors[name].numpy()[position] for name in ("image", "label") if name in tensors}
-            )
-        ]
-        self._reader.read_many(requests)
-        tensors["affine"].copy_(
-            torch.from_numpy(np.stack([p.box.affine(self.table.affines[p.volume]) for p in placed]))
-        )
-        tensors["location"].copy_(torch.tensor([[p.box.start, p.box.stop] for p in placed]))
-        collated: dict[str, Any] = dict(tensors)
-        collated["obs_subject_id"] = [self.table.subjects[p.volume] for p in placed]
-        collated["obs_id"] = [self.table.obs_id(p.volume) for p in placed]
-        for name, values in self.table.targets.items():
-            chosen = values[[p.volume for p in placed]]
-            if values.dtype.kind in "biuf":
-                tensors[name].copy_(torch.from_numpy(chosen))
-                collated[name] = tensors[name]
-            else:
-                collated[name] = [str(value) for value in chosen.tolist()]
-        samples = [{name: values[position] for name, values in collated.items()} for position in range(len(placed))]
-        return Batch(samples, collated)
-
-    def _layout(
-        self, count: int, first: Placed, spatial: tuple[int, ...]
-    ) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        neighbours = first.image_box.shape[first.axis] if first.axis is not None else 1
-        layout = {"image": ((count, self.table.image_channels * neighbours, *spatial), self._image_dtype)}
-        if self._label_dtype is not None:
-            layout["label"] = ((count, self.table.label_channels, *spatial), self._label_dtype)
-        layout["affine"] = ((count, 4, 4), torch.float64)
-        layout["location"] = ((count, 2, 3), torch.int64)
-        for name, values in self.table.targets.items():
-            if values.dtype.kind in "biuf":
-                layout[name] = ((count,), torch.from_numpy(values[:0]).dtype)
-        return layout
-
-    def _requests(self, place: Placed, slots: Mapping[str, npt.NDArray[Any]]) -> list[ReadRequest]:
-        requests = []
-        channel = 0
-        image = _as_volumes(slots["image"], self.table.image_channels, place.axis)
-        for ref in self.table.images(place.volume):
-            out = image[channel : channel + ref.channels] if len(ref.shape) == 4 else image[channel]
-            requests.append(ReadRequest(ref, place.image_box, out, self._pad_value))
-            channel += ref.channels
-        if "label" in slots:
-            ref = self.table.label(place.volume)
-            label = _as_volumes(slots["label"], self.table.label_channels, place.axis)
-            requests.append(ReadRequest(ref, place.box, label if len(ref.shape) == 4 else label[0]))
-        return requests
-
-    def _choose_image_dtype(self, dtype: torch.dtype | None) -> torch.dtype:
-        if dtype is not None:
-            if dtype not in _DTYPES:
-                raise ConfigError(
-                    f"dtype={dtype} is not one of {', '.join(map(str, _DTYPES))}, or None for the stored dtype"
-                )
-            return dtype
-        found = self.table.image_dtypes()
-        if len(found) > 1:
-            (a, x), (b, y) = list(found.items())[:2]
-            raise ConfigError(
-                f"dtype=None keeps the stored dtype, but it differs: {a} in {x.describe()}, {b} in {y.describe()}; give a dtype"
-            )
-        (name, ref), *_ = found.items()
-        if ref.scaled:
-            raise ConfigError(
-                f"dtype=None keeps the stored dtype, but {ref.describe()} scales its values "
-                f"(slope {ref.slope}, intercept {ref.intercept}); give a dtype"
-            )
-        return _TORCH[name]
-
-    def _check_range(self, snapshot: Snapshot, dtype: torch.dtype) -> None:
-        """Refuse a dtype that would wrap values around (or make them infinite), going by the statistics of ingest."""
-        if dtype.is_floating_point and dtype != torch.float16:
-            return
-        info = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
-        for column in range(len(self.image)):
-            low, high, nonfinite = (
-                self.table.statistic(snapshot, column, part) for part in ("stat_min", "stat_max", "nonfinite")
-            )
-            bad = (low < info.min) | (high > info.max) | ((nonfinite > 0) & (not dtype.is_floating_point))
-            if bad.any():
-                volume = int(np.flatnonzero(bad)[0])
-                raise ConfigError(
-                    f"dtype={dtype} does not hold the values of {self.table.images(volume)[column].describe()}: {low[volume]:g} to "
-                    f"{high[volume]:g}, {int(nonfinite[volume])} voxels that are not finite; give a wider dtype"
-                )
-
-    def _choose_label_dtype(self) -> torch.dtype:
-        return _TORCH[np.result_type(*self.table.label_dtypes()).name]
-
-
-def _fit_pad_value(value: float, dtype: torch.dtype) -> float:
-    if not dtype.is_floating_point:
-        info = torch.iinfo(dtype)
-        if not float(value).is_integer() or not info.min <= value <= info.max:
-            raise ConfigError(f"pad_value={value} is no value of {dtype}, the dtype of the images")
-    return float(value)
-
-
-def _as_volumes(slot: npt.NDArray[Any], channels: int, axis: int | None) -> npt.NDArray[Any]:
-    """A batch slot as (C, X, Y, Z): a view, whose axis of neighbours lies where the volume has it."""
-    if axis is None:
-        return slot
-    return np.moveaxis(slot.reshape(channels, -1, *slot.shape[1:]), 1, axis + 1)
+def _numbers(
+    snapshot: Snapshot, available: Sequence[str], subjects: Sequence[str] | None
+) -> npt.NDArray[np.int32] | None:
+    """Which of the snapshot's subjects, as small numbers; None for all of them in their order. Unknown ones are left to the table."""
+    chosen = list(available) if subjects is None else [subjects] if isinstance(subjects, str) else list(subjects)
+    if chosen == snapshot.subject_ids:
+        return None
+    place = {subject: i for i, subject in enumerate(snapshot.subject_ids)}
+    return np.array([place.get(str(subject), 0) for subject in chosen], np.int32)

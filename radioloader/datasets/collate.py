@@ -18,15 +18,28 @@ class Batch(list[dict[str, Any]]):
     """The samples of a batch, as a list of dicts, which also carries them collated.
 
     The dicts' tensors are views of the collated ones: torch's default collate, ``Subset`` and ``ConcatDataset`` see a list, and
-    :func:`collate` takes what is there already.
+    :func:`collate` takes what is there already, unless the list or one of its samples was changed.
 
     Attributes:
-        collated: The batch as a dict.
+        placed: Where each sample lies, for whoever made the batch.
     """
 
-    def __init__(self, samples: Sequence[dict[str, Any]], collated: dict[str, Any]) -> None:
+    def __init__(self, samples: Sequence[dict[str, Any]], collated: dict[str, Any], placed: Sequence[Any] = ()) -> None:
         super().__init__(samples)
-        self.collated = collated
+        self.placed = placed
+        self._made = [dict(sample) for sample in samples]
+        self._collated = collated
+
+    @property
+    def collated(self) -> dict[str, Any] | None:
+        """The batch as a dict; None when samples were added, removed, moved or given other values since."""
+        same = len(self) == len(self._made) and all(
+            isinstance(sample, dict)
+            and len(sample) == len(made)
+            and all(sample.get(name) is value for name, value in made.items())
+            for sample, made in zip(self, self._made, strict=True)
+        )
+        return self._collated if same else None
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -40,7 +53,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         ShapeError: Samples with different keys, or tensors of different shapes; names the key and the volumes.
     """
-    if isinstance(samples, Batch):
+    if isinstance(samples, Batch) and samples.collated is not None:
         return samples.collated
     if not samples:
         raise ShapeError("there are no samples to collate")

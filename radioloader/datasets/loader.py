@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
+from radioloader.datasets import stats
 from radioloader.datasets.collate import collate
+from radioloader.datasets.state import LoaderState
+from radioloader.errors import ConfigError, WorkerError
+from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
 
 __all__ = ["DataLoader"]
@@ -24,21 +29,24 @@ class DataLoader(_Base):
     - The sampler yields keys that hold the epoch (:class:`~radioloader.KeySampler`), so that samples depend neither on the number of
       workers nor on what ran before. Every iteration is a new epoch; :meth:`set_epoch` chooses one.
     - Batches are read into place, in a worker straight into shared memory; ``obs_id`` and other text collates to lists of str.
+    - :meth:`state_dict` and :meth:`load_state_dict` resume within an epoch, with any number of workers and ranks.
+    - A worker that is killed gives a :class:`~radioloader.errors.WorkerError` that names what it was reading.
 
     ``shuffle=True`` shuffles samples. Under ``torch.distributed`` each rank gets its own samples: equally many while training
-    (shuffled, or with random positions), each exactly once otherwise. A ``sampler``, ``batch_sampler`` or ``collate_fn`` of your own
-    is used as it is.
+    (shuffled, or with random positions), each volume on exactly one rank otherwise. A ``sampler``, ``batch_sampler`` or ``collate_fn``
+    of your own is used as it is.
 
     Args:
         dataset: A dataset of this package (or any other, which then behaves as with torch's loader).
-        batch_size: Samples in a batch.
+        batch_size: Samples in a batch, on each rank.
         shuffle: Shuffle in each epoch.
-        sampler: Yields keys or integers.
+        sampler: Yields keys or integers; :class:`~radioloader.KeySampler` for other orders.
         batch_sampler: Yields lists of them.
         num_workers: Processes that read; 0 reads in this one, with threads.
         collate_fn: Makes a batch of samples; None takes this package's :func:`~radioloader.collate`.
         pin_memory: Copy batches into pinned memory.
         drop_last: Drop the last batch when it is not full.
+        generator: Its seed takes part in the order, besides the dataset's; workers are seeded from it, as torch does it.
         **kwargs: torch's other arguments.
     """
 
@@ -53,15 +61,27 @@ class DataLoader(_Base):
         collate_fn: Any = None,
         pin_memory: bool = False,
         drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Any = None,
+        multiprocessing_context: Any = None,
+        generator: Any = None,
         **kwargs: Any,
     ) -> None:
-        ours = callable(getattr(dataset, "key", None)) and hasattr(dataset, "seed")
+        ours = callable(getattr(dataset, "key", None)) and hasattr(dataset, "layout")
         if ours and sampler is None and batch_sampler is None:
             training = bool(shuffle) or dataset.random
-            sampler = KeySampler(dataset, shuffle=bool(shuffle), training=training, drop_last=drop_last and training)
+            seed = (
+                dataset.seed if generator is None else seed_of("order", dataset.seed, generator.initial_seed()) % 2**62
+            )
+            sampler = KeySampler(
+                dataset, shuffle=bool(shuffle), training=training, drop_last=drop_last and training, seed=seed
+            )
             shuffle = None
         if collate_fn is None and batch_size is not None:
             collate_fn = _collate_ours if ours else _collate
+        if isinstance(worker_init_fn, _StartWorker):  # Lightning makes a loader anew from another one's attributes
+            worker_init_fn = worker_init_fn.then
+        self.stats = stats.LoaderStats(num_workers)
         super().__init__(
             dataset,
             batch_size,
@@ -72,22 +92,186 @@ class DataLoader(_Base):
             collate_fn,
             pin_memory,
             drop_last,
+            timeout,
+            _StartWorker(self.stats, worker_init_fn) if num_workers else worker_init_fn,
+            multiprocessing_context,
+            generator,
             **kwargs,
         )
+        self._keys = _key_sampler(self)
+        if self._keys is not None:
+            self._keys.check_batch_size(self._samples_in_batch)
+        self._running: _Batches | None = None
+        self.wait_s = 0.0
+
+    @property
+    def _samples_in_batch(self) -> int:
+        size = self.batch_size if self.batch_size is not None else getattr(self.batch_sampler, "batch_size", None)
+        return 1 if size is None else int(size)
+
+    def __iter__(self) -> Any:
+        epoch = None if self._keys is None else self._keys.begin()
+        self._running = _Batches(self, super().__iter__(), epoch)
+        return self._running
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of ``epoch``."""
+        """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
         for sampler in (self.sampler, self.batch_sampler):
             set_epoch = getattr(sampler, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the current epoch is: plain values, the same on every rank once all have taken the same number of batches.
+
+        Counts the batches that were taken from the loader, not those that workers made in advance.
+
+        Raises:
+            ConfigError: The loader's sampler is not a :class:`~radioloader.KeySampler`.
+        """
+        keys = self._resumable()
+        return LoaderState.of(keys, *self._position(keys)).to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the next iteration what was left of the epoch when ``state`` was taken; nothing is read for what is skipped.
+
+        The numbers of workers and ranks and the batch size may differ from what they were.
+
+        Raises:
+            ConfigError: The state is of another order of samples; says what differs.
+        """
+        keys = self._resumable()
+        found = LoaderState.from_dict(state)
+        found.check(keys)
+        keys.restart(found.epoch, found.progress)
+        if keys.training and found.progress and not keys.left_on_this_rank():
+            keys.restart(found.epoch + 1, ())
+        self._running = None
+
+    def _resumable(self) -> KeySampler:
+        if self._keys is None:
+            raise ConfigError(
+                "only a loader whose sampler is a radioloader.KeySampler has a state; leave sampler and batch_sampler out, or give one"
+            )
+        return self._keys
+
+    def _position(self, keys: KeySampler) -> tuple[int, tuple[tuple[int, int], ...]]:
+        running = self._running
+        if running is None or running.epoch != keys.epoch:
+            return keys.epoch, keys.progress
+        if running.taken and running.taken >= running.batches:
+            return keys.epoch + 1, ()
+        return keys.epoch, running.progress()
+
+
+class _Batches(Iterator[Any]):
+    """An epoch's batches, counted as they are taken."""
+
+    def __init__(self, loader: DataLoader, batches: Any, epoch: int | None) -> None:
+        self._loader, self._inner = loader, batches
+        self.epoch = epoch
+        self.taken = 0
+        keys = loader._keys
+        self._before = () if keys is None else keys.progress
+        self._world = 1 if keys is None else keys.num_replicas
+        done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
+        self._done = done
+        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        if keys is not None and self._before:
+            left = keys.left_on_this_rank()
+            size = loader._samples_in_batch
+            self.batches = left // size if loader.drop_last else -(-left // size)
+
+    def progress(self) -> tuple[tuple[int, int], ...]:
+        """What was taken of the epoch: (world size, samples of each rank), for each run that had a part of it."""
+        samples = self._done + self.taken * self._loader._samples_in_batch
+        before = self._before[:-1] if self._done else self._before
+        return (*before, (self._world, samples)) if samples else before
+
+    def __getattr__(self, name: str) -> Any:
+        # For those who look for the workers of torch's iterator.
+        return getattr(self.__dict__["_inner"], name)
+
+    def __iter__(self) -> _Batches:
+        return self
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __next__(self) -> Any:
+        started = time.perf_counter()
+        try:
+            if self._loader.num_workers == 0:
+                stats.use(self._loader.stats.row(0))
+            batch = next(self._inner)
+        except RuntimeError as error:
+            raise self._explained(error) from error
+        finally:
+            self._loader.wait_s += time.perf_counter() - started
+        self.taken += 1
+        if self._loader._keys is not None and self.epoch is not None:
+            self._loader._keys.use(self.epoch)
+        return batch
+
+    def _explained(self, error: RuntimeError) -> RuntimeError:
+        """An error that says which volumes a dead worker was reading."""
+        workers = getattr(self._inner, "_workers", None)
+        if workers is None or "DataLoader worker" not in str(error):
+            return error
+        table = getattr(self._loader.dataset, "table", None)
+        lines = []
+        for number, worker in enumerate(workers):
+            worker.join(0.1)
+            if worker.exitcode in (None, 0):
+                continue
+            volumes = self._loader.stats.busy_with(number)
+            what = "was between batches"
+            if volumes and table is not None:
+                what = "was reading " + "; ".join(table.images(volume)[0].describe() for volume in volumes)
+            lines.append(f"worker {number} (pid {worker.pid}, exit code {worker.exitcode}) {what}")
+        if not lines:
+            return error
+        return WorkerError(
+            f"a worker process of the loader died: {', '.join(lines)}. Killed (exit code -9) usually means out of memory: use "
+            "fewer workers, a smaller batch or prefetch_factor, or more shared memory"
+        )
+
+
+class _StartWorker:
+    """``worker_init_fn`` of our loaders: has the worker count in its row, then does what the user asked for."""
+
+    def __init__(self, counters: stats.LoaderStats, then: Callable[[int], Any] | None) -> None:
+        self.counters, self.then = counters, then
+
+    def __call__(self, worker: int) -> None:
+        stats.use(self.counters.row(worker))
+        if self.then is not None:
+            self.then(worker)
+
+
+def _key_sampler(loader: DataLoader) -> KeySampler | None:
+    """The KeySampler of a loader, also where Lightning wrapped its batch sampler."""
+    waiting = [loader.sampler, loader.batch_sampler]
+    for _ in range(8):
+        if not waiting:
+            break
+        sampler: Any = waiting.pop(0)
+        if isinstance(sampler, KeySampler):
+            return sampler
+        waiting += [
+            part
+            for name in ("sampler", "batch_sampler", "_sampler")
+            if (part := getattr(sampler, name, None)) is not None
+        ]
+    return None
+
 
 def _collate_ours(samples: Any) -> Any:
     """Collate of this package, also for samples of which a transform left other keys; torch's when they are no dicts any more."""
-    if isinstance(samples, list) and all(isinstance(sample, Mapping) for sample in samples):
-        return collate(samples)
-    return torch.utils.data.default_collate(samples)
+    with stats.timed("collate"):
+        if isinstance(samples, list) and all(isinstance(sample, Mapping) for sample in samples):
+            return collate(samples)
+        return torch.utils.data.default_collate(samples)
 
 
 def _collate(samples: Any) -> Any:

@@ -11,6 +11,9 @@ from torch.utils.data import get_worker_info
 __all__ = ["allocate"]
 
 _ALIGNMENT = 64
+_SMALL = 4096
+_BLOCKS = 3
+"""Large tensors of a batch with a block of their own: four file descriptors a batch in all."""
 
 
 def allocate(
@@ -18,8 +21,9 @@ def allocate(
 ) -> dict[str, torch.Tensor]:
     """Uninitialised tensors of the given shapes and dtypes.
 
-    In a DataLoader worker they lie side by side in one block of shared memory, so that a batch reaches the main process without
-    another copy and costs one file descriptor.
+    In a DataLoader worker they lie in shared memory, so that a batch reaches the main process without another copy. Small ones lie side by
+    side in one block, each large one in its own: a batch costs few file descriptors, and a small tensor that is kept keeps no
+    voxels.
 
     Args:
         tensors: Shape and dtype by name.
@@ -27,6 +31,15 @@ def allocate(
     """
     if get_worker_info() is None or not final:
         return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in tensors.items()}
+    large = [name for name, (shape, dtype) in tensors.items() if _bytes(shape, dtype) > _SMALL][:_BLOCKS]
+    result = {name: _shared({name: tensors[name]})[name] for name in large}
+    small = {name: what for name, what in tensors.items() if name not in result}
+    result |= _shared(small) if small else {}
+    return {name: result[name] for name in tensors}
+
+
+def _shared(tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
+    """Tensors side by side in one block of shared memory."""
     offsets, end = {}, 0
     for name, (shape, dtype) in tensors.items():
         offsets[name] = end

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
-from radioloader.errors import ShapeError
-from radioloader.samplers.positions import Positions, UniformPositions, as_triple, as_whole
+from radioloader.errors import ConfigError, ShapeError
+from radioloader.samplers.positions import Positions, Site, Stream, UniformPositions, as_triple, as_whole
+from radioloader.storage.foreground import foreground_of
 from radioloader.types import Box, PatchKey
 
 __all__ = ["PatchDataset"]
@@ -35,11 +37,13 @@ class PatchDataset(StoreDataset):
         transform: Gets a sample and returns one; seeded by the sample's key.
         dtype: dtype of images; None keeps the stored one.
         seed: Seed of everything random.
+        on_error: ``"raise"``, or ``"skip"``: samples that cannot be read are left out of their batch, logged and counted.
         grid_tolerance_mm: How far apart, in mm, the collections' grids may lie.
         config: Access and threads; None takes the store's.
 
     Raises:
         ShapeError: The patch is larger than a volume, and ``pad`` is not set.
+        ConfigError: The positions do not fit: patches that are no whole tiles, no label or no foreground index.
         RadioloaderError: Arguments and store do not fit; see :class:`~radioloader.datasets.table.SubjectTable`.
     """
 
@@ -61,11 +65,18 @@ class PatchDataset(StoreDataset):
         transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         dtype: torch.dtype | None = torch.float32,
         seed: int = 0,
+        on_error: str = "raise",
         grid_tolerance_mm: float = 0.05,
         config: StorageConfig | None = None,
     ) -> None:
         self.patch_size = as_triple(patch_size, "patch_size", minimum=1)
         patches_per_volume = as_whole(patches_per_volume, "patches_per_volume", minimum=1)
+        self.positions: Positions = UniformPositions() if positions is None else positions
+        self.patches_per_volume = patches_per_volume
+        self.pad = pad
+        if getattr(self.positions, "needs_foreground", False) and label is None:
+            raise ConfigError(f"{self.positions!r} needs a label collection: give label=")
+        reads = getattr(self.positions, "reads", None)
         super().__init__(
             store,
             image=image,
@@ -76,35 +87,66 @@ class PatchDataset(StoreDataset):
             dtype=dtype,
             pad_value=pad_value,
             seed=seed,
+            on_error=on_error,
             grid_tolerance_mm=grid_tolerance_mm,
             config=config,
+            extra=[reads] if reads is not None else (),
         )
+
+    def _index(self) -> dict[str, npt.NDArray[Any]]:
         small = np.flatnonzero((self.table.shapes < self.patch_size).any(axis=1))
-        if small.size and not pad:
+        if small.size and not self.pad:
             volume = int(small[0])
             raise ShapeError(
                 f"patch_size={self.patch_size} is larger than {small.size} of {len(self.table)} volumes, such as "
                 f"{self.table.obs_id(volume)!r} of shape {self.table.shape(volume)}; choose a smaller patch, or pad=True"
             )
-        self.positions: Positions = UniformPositions() if positions is None else positions
-        counts = [self.positions.count(self.table.shape(v), self.patch_size) for v in range(len(self.table))]
-        self._random = None in counts
-        # Sample i belongs to the volume whose range of samples holds it.
-        self._ends = np.cumsum([patches_per_volume if count is None else count for count in counts])
+        counts = np.empty(len(self.table), np.int64)
+        kinds = np.concatenate([self.table.shapes, self.table.columns["tile.0"]], axis=1)
+        _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
+        self._random = False
+        for number, volume in enumerate(first.tolist()):
+            count = self.positions.count(self._site(volume), self.patch_size)
+            self._random |= count is None
+            counts[inverse.ravel() == number] = self.patches_per_volume if count is None else count
+        reads = getattr(self.positions, "reads", None)
+        if reads is not None and (self.table.columns[f"shape.{len(self.table.collections) - 1}"][:, 3] > 1).any():
+            raise ConfigError(f"{self.positions!r} reads the collection {reads!r}, which has more than one time point")
+        foreground = self.table.foreground() if getattr(self.positions, "needs_foreground", False) else {}
+        return {"counts": counts, **foreground}
 
     @property
     def random(self) -> bool:
         return self._random
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
+    @property
+    def _any_draw(self) -> bool:
+        return self._random
 
-    def key(self, index: int, *, epoch: int = 0) -> PatchKey:
-        volume = int(np.searchsorted(self._ends, index, side="right"))
-        return PatchKey(volume, index - (int(self._ends[volume - 1]) if volume else 0), epoch)
+    @property
+    def _unit(self) -> int:
+        return int(getattr(self.positions, "group", 1))
 
-    def _place(self, key: PatchKey, stream: Callable[[str], np.random.Generator]) -> tuple[Box, Box, int | None]:
-        shape = self.table.shape(key.volume)
-        start = self.positions.start(shape, self.patch_size, draw=key.draw, generator=stream("position"))
+    def _shapes(self) -> npt.NDArray[np.int64]:
+        return np.broadcast_to(np.array(self.patch_size, np.int64), (len(self.table), 3))
+
+    def _key(self, volume: int, number: int, epoch: int, draw: int | None) -> PatchKey:
+        return PatchKey(volume, number if draw is None or not self._random else draw, epoch)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return super().fingerprint() | {"patch_size": list(self.patch_size), "positions": repr(self.positions)}
+
+    def _site(self, volume: int) -> Site:
+        x, y, z = self.table.columns["tile.0"][volume].tolist()
+        return Site(
+            shape=self.table.shape(volume),
+            tile=(x, y, z),
+            name=self.table.images(volume)[0].uri,
+            foreground=lambda: foreground_of(self.table.columns, volume),
+            read=lambda collection, box: self._reader.read(self.table.extra(volume, collection), box),
+        )
+
+    def _place(self, key: PatchKey, stream: Stream) -> tuple[Box, Box, int | None]:
+        start = self.positions.start(self._site(key.volume), self.patch_size, draw=key.draw, stream=stream)
         box = Box.at(start, self.patch_size)
         return box, box, None

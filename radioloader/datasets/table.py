@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,16 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.config import StorageConfig
+from radioloader.datasets.columns import Columns
 from radioloader.errors import ConfigError, GridMismatchError, KeyNotFoundError, ShapeError
 from radioloader.geometry import grid_distance
 from radioloader.storage.catalog import VolumeIndex
+from radioloader.storage.foreground import read_foreground
 from radioloader.storage.snapshot import Snapshot
+from radioloader.storage.uri import join
 from radioloader.types import Triple, VolumeRef
 
 __all__ = ["RESERVED", "HasSnapshot", "SubjectTable", "snapshot_of"]
 
 RESERVED = ("image", "label", "affine", "location", "obs_subject_id", "obs_id")
 """Keys of a sample that targets cannot take."""
+
+_KEPT_REFS = 4096
 
 
 @runtime_checkable
@@ -47,13 +53,10 @@ def snapshot_of(store: Store, config: StorageConfig | None = None) -> tuple[Snap
 
 
 class SubjectTable:
-    """n subjects, C image collections, perhaps a label collection.
+    """n subjects, C image collections, perhaps a label collection. All of it lies in :class:`Columns`: workers map them.
 
     Attributes:
-        subjects: (n,) ids.
-        shapes: (n, 3) int64, spatial shape of each subject's grid.
-        affines: (n, 4, 4) float64 of the first image.
-        targets: Values of each target, (n,).
+        columns: The arrays; ``shapes`` (n, 3) and ``affines`` (n, 4, 4) are those of the first image.
 
     Args:
         snapshot: The store.
@@ -63,6 +66,7 @@ class SubjectTable:
         targets: Column of ``obs_meta`` by name in the sample.
         subjects: Which subjects, in this order; None takes all.
         tolerance_mm: How far apart the collections' grids may lie.
+        extra: Further collections on the same grid, which positions read.
 
     Raises:
         KeyNotFoundError: An unknown collection, subject or column, or a subject without one of the volumes.
@@ -81,96 +85,209 @@ class SubjectTable:
         targets: Mapping[str, str],
         subjects: Sequence[str] | None,
         tolerance_mm: float,
+        extra: Sequence[str] = (),
     ) -> None:
-        self.subjects = _choose(snapshot, available, subjects)
-        self._indexes = [snapshot.index(name) for name in [*image, *([label] if label is not None else [])]]
+        chosen = _choose(snapshot, available, subjects)
+        self._snapshot = snapshot
+        self.collections = [*image, *([label] if label is not None else []), *extra]
+        self._images = len(image)
         self._has_label = label is not None
-        self._places = np.stack([self._find(index) for index in self._indexes], axis=1)
-        self.shapes: npt.NDArray[np.int64] = self._indexes[0].shapes[self._places[:, 0], :3]
-        self.affines: npt.NDArray[np.float64] = self._indexes[0].affines[self._places[:, 0]]
-        self._check_grids(tolerance_mm)
-        channels = np.stack(
-            [np.maximum(i.shapes[p, 3], 1) for i, p in zip(self._indexes, self._places.T, strict=True)], axis=1
+        self.targets = dict(targets)
+        self._refs: dict[tuple[int, int], VolumeRef] = {}
+        indexes = [snapshot.index(name) for name in self.collections]
+        places = [_find(index, chosen) for index in indexes]
+        self._uris = [index.uri for index in indexes]
+        self._dtypes: list[str] = sorted(
+            {name for index, place in zip(indexes, places, strict=True) for name in index.dtypes(place)}
         )
-        self.image_channels = self._uniform_channels(channels[:, : len(image)].sum(axis=1), "image")
-        self.label_channels = self._uniform_channels(channels[:, -1], "label") if self._has_label else 0
-        self.targets = {name: self._target(snapshot, column) for name, column in targets.items()}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "subjects": np.array(chosen, dtype=np.str_),
+            "axcodes": indexes[0].all_axcodes[places[0]].astype(np.str_),
+            "affines": indexes[0].affines[places[0]],
+            "shapes": indexes[0].shapes[places[0], :3],
+        }
+        for number, (name, index, place) in enumerate(zip(self.collections, indexes, places, strict=True)):
+            part = index.columns(place)
+            part["dtype"] = np.searchsorted(self._dtypes, part["dtype"]).astype(np.int8)
+            part["tile"] = snapshot.tiles(name)[place]
+            arrays |= {f"{key}.{number}": values for key, values in part.items()}
+        self.columns = Columns(arrays)
+        self._check_grids([index.affines[place] for index, place in zip(indexes, places, strict=True)], tolerance_mm)
+        channels = np.stack([np.maximum(self.columns[f"shape.{k}"][:, 3], 1) for k in range(len(indexes))], axis=1)
+        self.image_channels = self._uniform_channels(channels[:, : self._images].sum(axis=1), "image")
+        self.label_channels = self._uniform_channels(channels[:, self._images], "label") if label is not None else 0
+        self.extend({f"target.{name}": self.metadata(column, "target") for name, column in targets.items()})
+
+    def shared(self) -> dict[str, Any]:
+        """What another process on this machine makes this table of, small and picklable."""
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_refs", "_snapshot", "columns")
+        } | {"columns": self.columns.__getstate__()}
+
+    @classmethod
+    def from_shared(cls, snapshot: Snapshot, shared: Mapping[str, Any]) -> SubjectTable:
+        """The table that :meth:`shared` described.
+
+        Raises:
+            FileNotFoundError: The process that described it is gone, or on another machine.
+        """
+        table = cls.__new__(cls)
+        table.__dict__.update(shared)
+        table._snapshot, table._refs = snapshot, {}
+        table.columns = Columns.__new__(Columns)
+        table.columns.__setstate__(shared["columns"])
+        return table
+
+    def extend(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Add columns, before the table is shared."""
+        if arrays:
+            self.columns = Columns({**self.columns, **arrays})
 
     def __len__(self) -> int:
-        return len(self.subjects)
+        return len(self.columns["subjects"])
+
+    @property
+    def shapes(self) -> npt.NDArray[np.int64]:
+        """(n, 3) int64, spatial shape of each subject's grid."""
+        return self.columns["shapes"]
 
     def images(self, volume: int) -> list[VolumeRef]:
         """The image volumes of a subject, in the order of the channels."""
-        count = len(self._indexes) - self._has_label
-        return [
-            index.ref(int(place)) for index, place in zip(self._indexes[:count], self._places[volume], strict=False)
-        ]
+        return [self._ref(volume, column) for column in range(self._images)]
 
     def label(self, volume: int) -> VolumeRef:
         """The label volume of a subject."""
-        return self._indexes[-1].ref(int(self._places[volume, -1]))
+        return self._ref(volume, self._images)
+
+    def extra(self, volume: int, collection: str) -> VolumeRef:
+        """The volume of a subject in one of the further collections."""
+        return self._ref(volume, self.collections.index(collection))
+
+    def _ref(self, volume: int, number: int) -> VolumeRef:
+        ref = self._refs.get((volume, number))
+        if ref is None:
+            part = {
+                key: self.columns[f"{key}.{number}"][volume]
+                for key in ("uri", "shape", "dtype", "slope", "intercept", "obs_id", "tile")
+            }
+            shape = tuple(part["shape"].tolist())
+            ref = VolumeRef(
+                uri=join(self._uris[number], str(part["uri"])),
+                shape=shape if shape[3] else shape[:3],
+                dtype=self._dtypes[int(part["dtype"])],
+                slope=float(part["slope"]),
+                intercept=float(part["intercept"]),
+                obs_id=str(part["obs_id"]),
+                obs_subject_id=self.subject(volume),
+                collection=self.collections[number],
+                tile=tuple(part["tile"].tolist()),
+            )
+            if len(self._refs) >= _KEPT_REFS:
+                self._refs.clear()
+            self._refs[volume, number] = ref
+        return ref
 
     def shape(self, volume: int) -> Triple:
         """Spatial shape (X, Y, Z) of a subject's grid."""
-        x, y, z = self.shapes[volume].tolist()
+        x, y, z = self.columns["shapes"][volume].tolist()
         return (x, y, z)
+
+    def subject(self, volume: int) -> str:
+        """Id of a subject."""
+        return str(self.columns["subjects"][volume])
 
     def obs_id(self, volume: int) -> str:
         """obs_id of a subject's first image: what its random streams are keyed by."""
-        return str(self._indexes[0].obs_ids[self._places[volume, 0]])
+        return str(self.columns["obs_id.0"][volume])
 
     def axcodes(self, volume: int) -> str:
         """Axis codes of a subject's grid."""
-        return self._indexes[0].axcodes(int(self._places[volume, 0]))
+        return str(self.columns["axcodes"][volume])
 
     def image_dtypes(self) -> dict[str, VolumeRef]:
         """The distinct dtypes of image values, each with a volume that has it."""
-        return self._dtypes(range(len(self._indexes) - self._has_label))
+        return self._value_dtypes(range(self._images))
 
     def label_dtypes(self) -> dict[str, VolumeRef]:
         """The distinct dtypes of label values, each with a volume that has it."""
-        return self._dtypes([len(self._indexes) - 1])
+        return self._value_dtypes([self._images])
 
-    def statistic(self, snapshot: Snapshot, column: int, name: str) -> npt.NDArray[Any]:
-        """(n,) a statistic of ingest, such as ``stat_max``, of each subject's volume in image collection number ``column``."""
-        return snapshot.detail(self._indexes[column].info.name, name)[self._places[:, column]]
+    def details(self, number: int, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """(n,) columns of what ingest noted, such as ``stat_max``, of each subject's volume in collection ``number``."""
+        name = self.collections[number]
+        index = self._snapshot.index(name)
+        place = np.array([index.place(obs_id) for obs_id in self.columns[f"obs_id.{number}"].tolist()], dtype=np.int64)
+        return {key: values[place] for key, values in self._snapshot.details(name, names).items()}
 
-    def _dtypes(self, columns: Sequence[int]) -> dict[str, VolumeRef]:
-        found: dict[str, VolumeRef] = {}
-        for column in columns:
-            index, places = self._indexes[column], self._places[:, column]
-            for dtype, place in index.value_dtypes(places).items():
-                found.setdefault(dtype, index.ref(place))
+    def foreground(self) -> dict[str, npt.NDArray[Any]]:
+        """The label's foreground index as columns; see :func:`~radioloader.storage.foreground.read_foreground`.
+
+        Raises:
+            ConfigError: A label has none.
+        """
+        number = self._images
+        found = read_foreground(
+            self._snapshot.store,
+            self._snapshot.index(self.collections[number]),
+            self.columns[f"obs_id.{number}"].tolist(),
+        )
+        lacking = np.flatnonzero(np.diff(found["foreground.first"]) == 0)
+        if lacking.size:
+            raise ConfigError(
+                f"{self.label(int(lacking[0])).describe()} has no foreground index ({lacking.size} of {len(self)} have none): it holds "
+                f"values that are not whole numbers, or too many of them; choose other positions, or ingest a label map"
+            )
         return found
 
-    def _find(self, index: VolumeIndex) -> npt.NDArray[np.int64]:
-        places = []
-        missing = []
-        for subject in self.subjects:
-            found = index.of_subject(subject)
-            if found:
-                places.append(found[0])
-            else:
-                missing.append(subject)
-        if missing:
-            raise KeyNotFoundError(
-                f"collection {index.info.name!r} has no volume of {len(missing)} of {len(self.subjects)} subjects, such as {missing[:3]}; "
-                "choose subjects that have one (subjects=), or ingest what is missing"
-            )
-        return np.array(places, dtype=np.int64)
+    def metadata(self, column: str, what: str = "column") -> npt.NDArray[Any]:
+        """(n,) values of a column of ``obs_meta``: numbers, or text.
 
-    def _check_grids(self, tolerance_mm: float) -> None:
-        first, places = self._indexes[0], self._places
-        for column, index in enumerate(self._indexes[1:], start=1):
-            for volume in range(len(self)):
-                a, b = first.shapes[places[volume, 0], :3], index.shapes[places[volume, column], :3]
-                pair = f"subject {self.subjects[volume]!r}: collections {first.info.name!r} and {index.info.name!r} are not on one grid"
-                if (a != b).any():
-                    raise GridMismatchError(
-                        f"{pair}: shapes {tuple(a.tolist())} and {tuple(b.tolist())}; resample one of them before ingest"
-                    )
-                x, y = first.affines[places[volume, 0]], index.affines[places[volume, column]]
-                if not np.array_equal(x, y) and (distance := grid_distance(x, y, a.tolist())) > tolerance_mm:
+        Raises:
+            ConfigError: It is missing for a subject.
+        """
+        place = {subject: i for i, subject in enumerate(self._snapshot.subject_ids)}
+        subjects = self.columns["subjects"].tolist()
+        values = self._snapshot.metadata([column])[column][[place[subject] for subject in subjects]]
+        if values.dtype.kind == "M":
+            texts: npt.NDArray[Any] = np.datetime_as_string(values, unit="auto").astype(object)
+            texts[np.isnat(values)] = None
+            values = texts
+        missing = [s for s, value in zip(subjects, values.tolist(), strict=True) if value is None or value != value]
+        if missing:
+            raise ConfigError(
+                f"{what} {column!r} is missing for {len(missing)} subjects, such as {missing[:3]}; choose subjects that have it"
+            )
+        return np.array(values.tolist()) if values.dtype == object else values
+
+    def fingerprint(self) -> str:
+        """Digest of which volumes these are: their ids and stored arrays."""
+        digest = hashlib.sha256()
+        for number in range(len(self.collections)):
+            for key in ("obs_id", "uri"):
+                digest.update("\x1f".join(self.columns[f"{key}.{number}"].tolist()).encode())
+        return digest.hexdigest()[:32]
+
+    def _value_dtypes(self, numbers: Sequence[int] | range) -> dict[str, VolumeRef]:
+        found: dict[str, VolumeRef] = {}
+        for number in numbers:
+            scaled = (self.columns[f"slope.{number}"] != 1.0) | (self.columns[f"intercept.{number}"] != 0.0)
+            codes = np.where(scaled, -1, self.columns[f"dtype.{number}"])
+            for code, first in zip(*np.unique(codes, return_index=True), strict=True):
+                found.setdefault("float64" if code < 0 else self._dtypes[int(code)], self._ref(int(first), number))
+        return found
+
+    def _check_grids(self, affines: Sequence[npt.NDArray[np.float64]], tolerance_mm: float) -> None:
+        first = self.columns["shapes"]
+        for number, name in enumerate(self.collections[1:], start=1):
+            shapes = self.columns[f"shape.{number}"][:, :3]
+            differ = (first != shapes).any(axis=1) | (affines[0] != affines[number]).any(axis=(1, 2))
+            for volume in np.flatnonzero(differ).tolist():
+                pair = f"subject {self.subject(volume)!r}: collections {self.collections[0]!r} and {name!r} are not on one grid"
+                a, b = self.shape(volume), tuple(shapes[volume].tolist())
+                if a != b:
+                    raise GridMismatchError(f"{pair}: shapes {a} and {b}; resample one of them before ingest")
+                distance = grid_distance(affines[0][volume], affines[number][volume], a)
+                if distance > tolerance_mm:
                     raise GridMismatchError(
                         f"{pair}: the same voxel lies up to {distance:.4g} mm apart, allowed are {tolerance_mm:g} mm; resample one of them "
                         "before ingest, or raise grid_tolerance_mm"
@@ -180,30 +297,27 @@ class SubjectTable:
         odd = np.flatnonzero(channels != channels[0])
         if odd.size:
             raise ShapeError(
-                f"subjects {self.subjects[0]!r} and {self.subjects[odd[0]]!r} have {channels[0]} and {channels[odd[0]]} {what} "
+                f"subjects {self.subject(0)!r} and {self.subject(int(odd[0]))!r} have {channels[0]} and {channels[odd[0]]} {what} "
                 "channels (time points); choose subjects with the same number"
             )
         return int(channels[0])
 
-    def _target(self, snapshot: Snapshot, column: str) -> npt.NDArray[Any]:
-        place = {subject: i for i, subject in enumerate(snapshot.subject_ids)}
-        values = snapshot.metadata([column])[column][[place[subject] for subject in self.subjects]]
-        if values.dtype.kind == "M":
-            texts: npt.NDArray[Any] = np.datetime_as_string(values, unit="auto").astype(object)
-            texts[np.isnat(values)] = None
-            values = texts
-        missing = [
-            subject
-            for subject, value in zip(self.subjects, values.tolist(), strict=True)
-            if value is None or value != value
-        ]
-        if missing:
-            raise ConfigError(
-                f"target {column!r} is missing for {len(missing)} subjects, such as {missing[:3]}; choose subjects that have it"
-            )
-        if values.dtype == object and not isinstance(values[0], str):
-            values = np.array(values.tolist())
-        return values
+
+def _find(index: VolumeIndex, subjects: Sequence[str]) -> npt.NDArray[np.int64]:
+    places = []
+    missing = []
+    for subject in subjects:
+        found = index.of_subject(subject)
+        if found:
+            places.append(found[0])
+        else:
+            missing.append(subject)
+    if missing:
+        raise KeyNotFoundError(
+            f"collection {index.info.name!r} has no volume of {len(missing)} of {len(subjects)} subjects, such as {missing[:3]}; "
+            "choose subjects that have one (subjects=), or ingest what is missing"
+        )
+    return np.array(places, dtype=np.int64)
 
 
 def _choose(snapshot: Snapshot, available: Sequence[str], subjects: Sequence[str] | None) -> list[str]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from radioloader.storage.catalog import FOREGROUND_COORDINATES
 
-__all__ = ["MAX_CLASSES", "foreground", "statistics"]
+__all__ = ["MAX_CLASSES", "foreground", "occupied", "statistics"]
 
 _CHUNK = 2**20
 MAX_CLASSES = 1024
@@ -55,6 +55,27 @@ def statistics(voxels: npt.NDArray[Any], slope: float, intercept: float) -> dict
         "stat_std": abs(slope) * variance**0.5,
         **result,
     }
+
+
+def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool_]]:
+    """Which slices across each axis hold a voxel other than ``empty``.
+
+    Args:
+        voxels: (X, Y, Z) or (X, Y, Z, T), of which time points are searched together.
+        empty: The stored value of background; NaN: none, so that every slice counts.
+
+    Returns:
+        Masks (X,), (Y,), (Z,).
+    """
+    x, y, z = (np.zeros(n, np.bool_) for n in voxels.shape[:3])
+    for start in range(0, voxels.shape[2], _SLAB):
+        mask = voxels[:, :, start : start + _SLAB] != empty
+        if mask.ndim == 4:
+            mask = mask.any(axis=3)
+        x |= mask.any(axis=(1, 2))
+        y |= mask.any(axis=(0, 2))
+        z[start : start + _SLAB] = mask.any(axis=(0, 1))
+    return [x, y, z]
 
 
 def foreground(

@@ -23,8 +23,8 @@ from radioloader.errors import FormatError, GridMismatchError, RadioloaderError,
 from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
 from radioloader.formats.orientation import reorient, turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
-from radioloader.ingestion.statistics import MAX_CLASSES, foreground, statistics
-from radioloader.storage.catalog import obs_row
+from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied, statistics
+from radioloader.storage.catalog import obs_row, pack_occupied
 from radioloader.storage.uri import join
 from radioloader.storage.writer import remove_volume, write_volume
 
@@ -200,8 +200,16 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
         source_hash=source_hash,
         content_hash=content_hash,
         recipe=recipe,
+        occupied=pack_occupied(occupied(turned, _empty_value(target.kind, header, numbers))),
         statistics=numbers,
     )
+
+
+def _empty_value(kind: str, header: NiftiHeader, numbers: Mapping[str, float]) -> float:
+    """The stored value of voxels in which there is nothing: class 0 of labels, the lowest value of images."""
+    lowest = numbers["stat_min"] if header.slope > 0 else numbers["stat_max"]
+    value = ((0.0 if kind == "label" else lowest) - header.intercept) / header.slope
+    return value if header.dtype.kind == "f" or not np.isfinite(value) else float(np.rint(value))
 
 
 def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[str]:

@@ -1,16 +1,29 @@
-"""Where in a volume a patch lies: functions of the shapes, the draw and a random stream, and of nothing else."""
+"""Where in a volume a patch lies: functions of what the catalog says of the volume, the draw and random streams, of nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from radioloader.errors import ConfigError
-from radioloader.types import Triple
+from radioloader.types import Box, Triple
 
-__all__ = ["GridPositions", "Positions", "UniformPositions", "as_triple", "as_whole"]
+__all__ = [
+    "GridPositions",
+    "Positions",
+    "RegionPositions",
+    "Site",
+    "Stream",
+    "TileAlignedPositions",
+    "UniformPositions",
+    "as_triple",
+    "as_whole",
+    "uniform_start",
+]
 
 
 def as_whole(value: int, name: str, *, minimum: int | None = None) -> int:
@@ -39,34 +52,149 @@ def as_triple(value: int | Sequence[int], name: str, *, minimum: int) -> Triple:
     return (int(values[0]), int(values[1]), int(values[2]))
 
 
+def _nothing() -> Mapping[int, tuple[int, npt.NDArray[Any]]]:
+    return {}
+
+
+def _no_voxels(collection: str, box: Box) -> npt.NDArray[Any]:
+    raise LookupError(collection)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What positions may know of a volume.
+
+    Attributes:
+        shape: (X, Y, Z) in voxels.
+        tile: Extents (x, y, z) of its tiles in voxels.
+        name: Tells volumes apart.
+        foreground: Gives the label's index: by class the number of voxels, and coordinates (n, 3) of some of them.
+        read: Gives the voxels (X, Y, Z) of a box of another collection of the same subject, for positions that depend on one.
+    """
+
+    shape: Triple
+    tile: Triple = (1, 1, 1)
+    name: str = ""
+    foreground: Callable[[], Mapping[int, tuple[int, npt.NDArray[Any]]]] = _nothing
+    read: Callable[[str, Box], npt.NDArray[Any]] = _no_voxels
+
+
+class Stream(Protocol):
+    """Gives the random streams of a sample."""
+
+    def __call__(self, name: str, draw: int | None = None) -> np.random.Generator:
+        """The stream ``name`` of this sample; with ``draw``, the one that all samples of the volume and epoch share under that number."""
+
+
 class Positions(Protocol):
-    """Chooses patches. Implementations are frozen, small and picklable.
+    """Chooses patches. Implementations are frozen, small and picklable; ``repr`` says all that decides them.
 
     A patch that is larger than the volume on an axis is centred on it, whatever the kind of positions.
     """
 
-    def count(self, shape: Triple, patch_size: Triple) -> int | None:
-        """How many patches a volume of ``shape`` (X, Y, Z) has; None: any number can be drawn."""
+    def count(self, site: Site, patch_size: Triple) -> int | None:
+        """How many patches a volume has; None: any number can be drawn.
 
-    def start(self, shape: Triple, patch_size: Triple, *, draw: int, generator: np.random.Generator) -> Triple:
+        Raises:
+            ConfigError: The volume or the patch does not fit these positions.
+        """
+
+    def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
         """First voxel (x, y, z) of patch number ``draw``."""
 
 
+def uniform_start(shape: Triple, patch_size: Triple, generator: np.random.Generator) -> Triple:
+    """A start at which the patch lies inside the volume, all equally likely."""
+    room = [n - size for n, size in zip(shape, patch_size, strict=True)]
+    # An axis without room draws as well: the other axes' positions do not depend on it.
+    draws = generator.integers(0, [max(r, 0) + 1 for r in room])
+    x, y, z = (int(d) if r >= 0 else r // 2 for d, r in zip(draws, room, strict=True))
+    return (x, y, z)
+
+
+@dataclass(frozen=True, slots=True)
 class UniformPositions:
     """Every position at which the patch lies inside the volume is equally likely."""
 
-    def count(self, shape: Triple, patch_size: Triple) -> int | None:
+    def count(self, site: Site, patch_size: Triple) -> int | None:
         return None
 
-    def start(self, shape: Triple, patch_size: Triple, *, draw: int, generator: np.random.Generator) -> Triple:
-        room = [n - size for n, size in zip(shape, patch_size, strict=True)]
-        # An axis without room draws as well: the other axes' positions do not depend on it.
-        draws = generator.integers(0, [max(r, 0) + 1 for r in room])
-        x, y, z = (int(d) if r >= 0 else r // 2 for d, r in zip(draws, room, strict=True))
+    def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
+        return uniform_start(site.shape, patch_size, stream("position"))
+
+
+@dataclass(frozen=True, slots=True)
+class TileAlignedPositions:
+    """Patches of whole tiles, each such position equally likely: the cheapest read, of few positions.
+
+    On an axis along which the patch is not smaller than the volume it covers the volume. Tiles at the far border of the volume are
+    cut off by it: patches end with the last whole tile, so that voxels beyond it are never seen. Vary the rest by augmentation.
+    """
+
+    def count(self, site: Site, patch_size: Triple) -> int | None:
+        for n, size, tile in zip(site.shape, patch_size, site.tile, strict=True):
+            if size < n and size % tile:
+                raise ConfigError(
+                    f"TileAlignedPositions needs a patch of whole tiles: patch_size={patch_size}, but tiles are {site.tile}; choose "
+                    "multiples of the tile extents, RegionPositions, or ingest with other tiles"
+                )
+        return None
+
+    def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
+        room = [n - size for n, size in zip(site.shape, patch_size, strict=True)]
+        steps = stream("position").integers(0, [max(r, 0) // t + 1 for r, t in zip(room, site.tile, strict=True)])
+        x, y, z = (int(s) * t if r >= 0 else r // 2 for s, r, t in zip(steps, room, site.tile, strict=True))
         return (x, y, z)
 
-    def __repr__(self) -> str:
-        return "UniformPositions()"
+
+@dataclass(frozen=True, slots=True)
+class RegionPositions:
+    """Random positions at nearly the price of aligned ones: several patches are cut from one region, whose tiles are read once.
+
+    A volume's patches come in groups of ``patches``. The starts of a group lie in one block of ``span`` tiles on each axis; the region
+    that is read is what patches at these starts can reach. Statistics of what is sampled: a block is drawn with probability
+    proportional to the starts in it, and the starts within it uniformly, so that *each patch by itself is distributed exactly as with
+    UniformPositions*. The patches of a group are independent of each other given their block, and less than ``span`` tiles apart on
+    each axis; different groups are independent.
+
+    Samplers keep a group together; it costs one read where a batch holds all of it. A batch size that is a multiple of ``patches``
+    is best.
+
+    Attributes:
+        patches: Patches of a group.
+        span: Tiles (x, y, z) over which the starts of a group are spread; one number for all axes.
+    """
+
+    patches: int = 8
+    span: int | tuple[int, int, int] = 1
+
+    def __post_init__(self) -> None:
+        as_whole(self.patches, "patches", minimum=1)
+        object.__setattr__(self, "span", as_triple(self.span, "span", minimum=1))
+
+    @property
+    def group(self) -> int:
+        """So many consecutive draws of a volume share a region."""
+        return self.patches
+
+    def count(self, site: Site, patch_size: Triple) -> int | None:
+        return None
+
+    def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
+        span: Any = self.span
+        block = [t * s for t, s in zip(site.tile, span, strict=True)]
+        region = uniform_start(site.shape, patch_size, stream("region", draw // self.patches))
+        starts = []
+        position = stream("position")
+        for n, size, anchor, length in zip(site.shape, patch_size, region, block, strict=True):
+            if size > n:
+                starts.append(anchor)
+                continue
+            # A uniformly drawn start picks its block with the right probability.
+            low = anchor // length * length
+            starts.append(int(position.integers(low, min(low + length, n - size + 1))))
+        x, y, z = starts
+        return (x, y, z)
 
 
 class GridPositions:
@@ -92,17 +220,23 @@ class GridPositions:
             starts.append([*range(0, last, size - overlap), last] if last > 0 else [last // 2])
         return starts
 
-    def count(self, shape: Triple, patch_size: Triple) -> int | None:
-        x, y, z = (len(starts) for starts in self._starts(shape, patch_size))
+    def count(self, site: Site, patch_size: Triple) -> int | None:
+        x, y, z = (len(starts) for starts in self._starts(site.shape, patch_size))
         return x * y * z
 
-    def start(self, shape: Triple, patch_size: Triple, *, draw: int, generator: np.random.Generator) -> Triple:
-        xs, ys, zs = self._starts(shape, patch_size)
+    def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
+        xs, ys, zs = self._starts(site.shape, patch_size)
         if not 0 <= draw < len(xs) * len(ys) * len(zs):
             raise IndexError(f"grid patch {draw} is out of range, the volume has {len(xs) * len(ys) * len(zs)}")
         x, rest = divmod(draw, len(ys) * len(zs))
         y, z = divmod(rest, len(zs))
         return (xs[x], ys[y], zs[z])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GridPositions) and other.overlap == self.overlap
+
+    def __hash__(self) -> int:
+        return hash(("grid", self.overlap))
 
     def __repr__(self) -> str:
         return f"GridPositions(overlap={self.overlap})"

@@ -1,32 +1,103 @@
-"""Which samples go to which rank: pure functions of (order, rank, world size)."""
+"""Which visits go to which rank, and which are left of an epoch that was begun: pure functions of the order and the world.
+
+Positions are places in the order, so that a visit that comes twice (weighted sampling) is two.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["evaluation_shard", "training_shard"]
+__all__ = ["evaluation_shard", "remaining", "training_shard"]
+
+Indices = npt.NDArray[np.int64]
 
 
-def training_shard(order: npt.NDArray[Any], *, rank: int, world_size: int, drop_last: bool = False) -> npt.NDArray[Any]:
-    """The rank's part of a global order, equally long on every rank.
+def training_shard(
+    volumes: npt.NDArray[Any], *, rank: int, world_size: int, drop_last: bool = False, unit: int = 1
+) -> Indices:
+    """The rank's part of an order, equally long on every rank.
+
+    Ranks own volumes: the visits are cut into equal parts volume by volume, so that neighbouring ranks share at most the one volume
+    that a cut goes through. Each rank then makes its visits in the order.
 
     Args:
-        order: (n,) global order, the same on every rank.
+        volumes: (N,) the volume of each visit, in the order; the same on every rank.
         rank: This rank.
         world_size: Number of ranks.
         drop_last: Drop the order's tail instead of repeating its head to make the parts equal.
+        unit: So many visits in a row stay together; divides N.
+
+    Returns:
+        (k,) int64 positions in the order, ascending but for repeated ones, which come last.
     """
-    count = len(order)
+    owners = volumes[::unit]
+    count = len(owners)
     if drop_last:
         total = count - count % world_size
     else:
         total = -(-count // world_size) * world_size
-    return order[np.arange(rank, total, world_size) % count] if count else order
+    extended = np.arange(total) % max(count, 1)
+    if world_size > 1:
+        _, first, inverse = np.unique(owners[extended], return_index=True, return_inverse=True)
+        turn = np.argsort(np.argsort(first))[inverse]  # volumes by their first visit
+        by_volume = np.argsort(turn, kind="stable")
+        extended = extended[np.sort(by_volume[rank * (total // world_size) : (rank + 1) * (total // world_size)])]
+    return _within(extended, unit)
 
 
-def evaluation_shard(order: npt.NDArray[Any], *, rank: int, world_size: int) -> npt.NDArray[Any]:
-    """The rank's part of a global order; every sample on exactly one rank, so parts may differ by one in length."""
-    return order[rank::world_size]
+def evaluation_shard(volumes: npt.NDArray[Any], *, rank: int, world_size: int, unit: int = 1) -> Indices:
+    """The rank's part of an order; every volume, with all its visits, on exactly one rank.
+
+    Volumes are dealt in the order of their first visit, so that parts differ by at most one volume.
+    """
+    owners = volumes[::unit]
+    if world_size == 1:
+        return np.arange(len(volumes), dtype=np.int64)
+    _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
+    turn = np.argsort(np.argsort(first))[inverse]
+    return _within(np.flatnonzero(turn % world_size == rank), unit)
+
+
+def _within(units: Indices, unit: int) -> Indices:
+    return (units[:, None] * unit + np.arange(unit)).ravel()
+
+
+def remaining(
+    volumes: npt.NDArray[Any],
+    done: Iterable[tuple[int, int]],
+    *,
+    training: bool = True,
+    drop_last: bool = False,
+    unit: int = 1,
+) -> tuple[Indices, int]:
+    """What is left of an order after parts of it were done, perhaps by other numbers of ranks.
+
+    Args:
+        volumes: (N,) the volume of each visit, in the order.
+        done: (world size, visits of each rank), one after the other.
+        training: Which kind of shard the ranks had.
+        drop_last: As it was.
+        unit: As it was.
+
+    Returns:
+        Positions in the order that nobody visited, and the unit in which they still stay together.
+    """
+    left = np.arange(len(volumes), dtype=np.int64)
+    for world_size, visits in done:
+        seen = np.zeros(len(left), np.bool_)
+        for rank in range(world_size):
+            seen[_shard(volumes[left], rank, world_size, training, drop_last, unit)[:visits]] = True
+        left = left[~seen]
+        if visits % unit:
+            unit = 1
+    return left, unit
+
+
+def _shard(volumes: npt.NDArray[Any], rank: int, world: int, training: bool, drop_last: bool, unit: int) -> Indices:
+    if training:
+        return training_shard(volumes, rank=rank, world_size=world, drop_last=drop_last, unit=unit)
+    return evaluation_shard(volumes, rank=rank, world_size=world, unit=unit)

@@ -27,8 +27,9 @@ __all__ = [
     "CollectionInfo",
     "VolumeIndex",
     "obs_row",
+    "occupied_slices",
+    "pack_occupied",
     "read_collections",
-    "read_foreground",
     "read_index",
 ]
 
@@ -63,6 +64,7 @@ COLLECTION_TABLES: dict[str, list[Column]] = {
         *[Column(name, "float") for name in _STATISTICS],
         Column("nonfinite", "int"),
         Column("nonzero", "int"),
+        Column("occupied", "bytes"),
     ],
     "foreground": [
         Column("obs_id", "str"),
@@ -164,13 +166,27 @@ class VolumeIndex:
         """Axis codes of the volume as it is stored, such as ``"RAS"``."""
         return str(self._rows["axcodes"][place])
 
-    def value_dtypes(self, places: npt.NDArray[np.int64]) -> dict[str, int]:
-        """The distinct dtypes of the values of some volumes (float64 where they are scaled), each with the first place that has it."""
+    @property
+    def all_axcodes(self) -> npt.NDArray[Any]:
+        """(n,) str objects, axis codes of the volumes as they are stored."""
+        return self._rows["axcodes"]
+
+    def dtypes(self, places: npt.NDArray[np.int64]) -> list[str]:
+        """The distinct stored dtypes of some volumes."""
+        return sorted(set(self._rows["dtype"][places].tolist()))
+
+    def columns(self, places: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """What locates some volumes, as arrays without Python objects: ``uri`` (relative to :attr:`uri`), ``obs_id``, ``shape`` (n, 4),
+        ``dtype``, ``slope``, ``intercept``."""
         rows = self._rows
-        scaled = (rows["slope"][places] != 1.0) | (rows["intercept"][places] != 0.0)
-        names = np.where(scaled, "float64", rows["dtype"][places].astype(str))
-        found, first = np.unique(names, return_index=True)
-        return {str(name): int(places[i]) for name, i in zip(found, first, strict=True)}
+        return {
+            "uri": rows["uri"][places].astype(np.str_),
+            "obs_id": rows["obs_id"][places].astype(np.str_),
+            "shape": self.shapes[places],
+            "dtype": rows["dtype"][places].astype(np.str_),
+            "slope": rows["slope"][places].astype(np.float64),
+            "intercept": rows["intercept"][places].astype(np.float64),
+        }
 
     def ref(self, place: int) -> VolumeRef:
         """Locator of the volume at ``place``."""
@@ -194,22 +210,17 @@ def read_index(store: Store, info: CollectionInfo, commits: Commits) -> VolumeIn
     return VolumeIndex(info, store.collection_uri(info.id), rows)
 
 
-def read_foreground(store: Store, index: VolumeIndex) -> dict[str, dict[int, tuple[int, npt.NDArray[np.int32]]]]:
-    """The foreground index of a label collection.
+def pack_occupied(masks: Sequence[npt.NDArray[np.bool_]]) -> bytes:
+    """The column ``occupied`` of three masks (X,), (Y,), (Z,): which slices across each axis are not empty."""
+    return b"".join(np.packbits(mask).tobytes() for mask in masks)
 
-    Returns:
-        By obs_id and class: the number of voxels, and coordinates (n, 3) of some of them, in voxels of the stored grid.
-    """
-    rows = store.table("c", index.info.id, "foreground").read()
-    # The rows that belong to a volume are those of the commit that wrote it: a volume that was replaced may have lost a class.
-    commit_of = dict(zip(index.obs_ids.tolist(), index.commits.tolist(), strict=True))
-    result: dict[str, dict[int, tuple[int, npt.NDArray[np.int32]]]] = {obs_id: {} for obs_id in commit_of}
-    for obs_id, commit, value, voxels, data in zip(
-        *[rows[name].tolist() for name in ("obs_id", "commit", "class", "voxels", "coordinates")], strict=True
-    ):
-        if commit_of.get(obs_id) == commit:
-            result[obs_id][value] = (voxels, np.frombuffer(data, "<i4").reshape(-1, 3))
-    return result
+
+def occupied_slices(data: bytes, shape: Sequence[int], axis: int) -> npt.NDArray[np.bool_]:
+    """(n,) which slices across ``axis`` of a volume of spatial ``shape`` are not empty, from its column ``occupied``."""
+    lengths = [-(-int(n) // 8) for n in shape[:3]]
+    start = sum(lengths[:axis])
+    part = np.frombuffer(data[start : start + lengths[axis]], np.uint8)
+    return np.unpackbits(part, count=int(shape[axis])).astype(np.bool_)
 
 
 def obs_row(

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError, ShapeError
 from radioloader.storage._query import Handle, open_handle
 from radioloader.storage.context import Lease, lease_for, register
+from radioloader.storage.joint import groups
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -49,6 +50,16 @@ class ReadRequest:
     box: Box | None
     out: npt.NDArray[Any]
     pad_value: float = 0.0
+
+    @property
+    def whole(self) -> Box:
+        """The region; all of the volume where ``box`` is None."""
+        return Box.whole(self.ref.shape) if self.box is None else self.box
+
+    @property
+    def inner(self) -> Box | None:
+        """The part of the region inside the volume; None when there is none."""
+        return self.whole.clip(self.ref.shape)
 
 
 class VolumeReader:
@@ -143,11 +154,14 @@ class VolumeReader:
         else:
             target = _as_numpy(out)
         self._check_process()
-        self._read(ReadRequest(ref, box, target, pad_value))
+        request = ReadRequest(ref, box, target, pad_value)
+        _check_buffer(request)
+        for _, failure in self._read([request]):
+            raise failure
         return target
 
     def read_many(self, requests: Sequence[ReadRequest]) -> None:
-        """Read regions side by side, each into its own memory.
+        """Read regions side by side, each into its own memory. Regions of one volume that lie in the same tiles are read once.
 
         Args:
             requests: What to read, and where to.
@@ -155,17 +169,30 @@ class VolumeReader:
         Raises:
             ReadError, ShapeError: As :meth:`read`; the first failure, after all others have ended.
         """
-        self._check_process()
-        threads = min(self._threads(), len(requests))
-        if threads <= 1:
-            for request in requests:
-                self._read(request)
-            return
-        futures = [self._executor().submit(self._read, request) for request in requests]
-        # Wait for all before raising: the buffers belong to the caller again when this returns.
-        failures = [failure for future in futures if (failure := future.exception()) is not None]
+        failures = self.try_many(requests)
         if failures:
-            raise failures[0]
+            raise failures[min(failures)]
+
+    def try_many(self, requests: Sequence[ReadRequest]) -> dict[int, ReadError]:
+        """As :meth:`read_many`, but gives the failed reads by their place in ``requests``; all others are done.
+
+        Raises:
+            ShapeError: A buffer has another shape than its region.
+        """
+        self._check_process()
+        for request in requests:
+            _check_buffer(request)
+        parts = [[requests[place] for place in group] for group in groups([(r.ref, r.inner) for r in requests])]
+        threads = min(self._threads(), len(parts))
+        if threads <= 1:
+            outcomes = [self._read(part) for part in parts]
+        else:
+            # Wait for all before returning: the buffers belong to the caller again then.
+            futures = [self._executor().submit(self._read, part) for part in parts]
+            wait(futures)
+            outcomes = [future.result() for future in futures]
+        failed = {id(request): error for outcome in outcomes for request, error in outcome}
+        return {place: failed[id(request)] for place, request in enumerate(requests) if id(request) in failed}
 
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
@@ -204,55 +231,69 @@ class VolumeReader:
             memory = self._scratch.memory = np.empty(size, np.uint8)
         return memory[:size].view(dtype).reshape(shape)
 
-    def _read(self, request: ReadRequest) -> None:
-        ref, out = request.ref, request.out
-        _check_buffer(request)
-        box = Box.whole(ref.shape) if request.box is None else request.box
-        inner = box.clip(ref.shape)
-        if inner is None:
-            out[...] = request.pad_value
-            return
+    def _read(self, requests: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
+        """Read regions of one volume in one go; returns those that failed."""
+        boxes = [box for request in requests if (box := request.inner) is not None]
+        if not boxes:
+            for request in requests:
+                request.out[...] = request.pad_value
+            return []
+        ref = requests[0].ref
+        around = boxes[0] if len(boxes) == 1 else Box.around(boxes)
+        ranges = [(a, b - 1) for a, b in zip(around.start, around.stop, strict=True)]
         try:
             handle, lease = self._handle(ref)
-            ranges = [(a, b - 1) for a, b in zip(inner.start, inner.stop, strict=True)]
-            if len(ref.shape) == 4:
-                for time in range(ref.channels):
-                    self._read_3d(handle, [*ranges, (time, time)], request, out[time], box, inner)
-                    lease.count()
-            else:
-                self._read_3d(handle, ranges, request, out, box, inner)
+            for time in range(ref.channels):
+                outs = [request.out[time] if len(ref.shape) == 4 else request.out for request in requests]
+                self._read_3d(handle, ranges + [(time, time)] * (len(ref.shape) - 3), requests, outs, around)
                 lease.count()
         except tiledb.TileDBError as error:
-            raise ReadError(f"could not read box {box} of {ref.describe()}: {error}") from error
+            if len(requests) > 1:  # perhaps not all of them fail
+                return [failure for request in requests for failure in self._read([request])]
+            failure = ReadError(f"could not read box {requests[0].box or around} of {ref.describe()}: {error}")
+            failure.__cause__ = error
+            return [(requests[0], failure)]
+        return []
 
     def _read_3d(
         self,
         handle: Handle,
         ranges: list[tuple[int, int]],
-        request: ReadRequest,
-        out: npt.NDArray[Any],
-        box: Box,
-        inner: Box,
+        requests: Sequence[ReadRequest],
+        outs: Sequence[npt.NDArray[Any]],
+        around: Box,
     ) -> None:
-        ref = request.ref
+        ref = requests[0].ref
         stored = np.dtype(ref.dtype)
-        direct = inner == box and out.dtype == stored and not ref.scaled and out.flags.c_contiguous
-        target = out if direct else self._buffer(inner.shape, stored)
+        first = outs[0]
+        direct = len(outs) == 1 and first.shape == around.shape and first.dtype == stored and not ref.scaled
+        direct = direct and first.flags.c_contiguous
+        target = first if direct else self._buffer(around.shape, stored)
         handle.read(ranges, target)
         if direct:
             return
-        place = out
-        if inner != box:
-            out[...] = request.pad_value
-            place = out[inner.slices(box.start)]
-        if ref.scaled:
-            # In float64 and in this order, as nibabel does it, so that values agree to the last bit.
-            values = np.multiply(target, ref.slope, dtype=np.float64) if ref.slope != 1.0 else target.astype(np.float64)
-            if ref.intercept != 0.0:
-                values += ref.intercept
-            place[...] = values
-        else:
-            np.copyto(place, target, casting="unsafe")
+        for request, out in zip(requests, outs, strict=True):
+            box, inner = request.whole, request.inner
+            assert inner is not None
+            source, place = target, out
+            if inner != around:
+                source = target[inner.slices(around.start)]
+            if inner != box:
+                out[...] = request.pad_value
+                place = out[inner.slices(box.start)]
+            _convert(ref, source, place)
+
+
+def _convert(ref: VolumeRef, stored: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
+    """Put stored values, scaled, where they belong."""
+    if ref.scaled:
+        # In float64 and in this order, as nibabel does it, so that values agree to the last bit.
+        values = np.multiply(stored, ref.slope, dtype=np.float64) if ref.slope != 1.0 else stored.astype(np.float64)
+        if ref.intercept != 0.0:
+            values += ref.intercept
+        place[...] = values
+    else:
+        np.copyto(place, stored, casting="unsafe")
 
 
 _KEPT_SCRATCH = 64 * 2**20

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from radioloader.config import StorageConfig
+from radioloader.config import StorageConfig, TileConfig
 from radioloader.errors import KeyNotFoundError
 from radioloader.storage.catalog import CollectionInfo, VolumeIndex, read_collections, read_index
+from radioloader.storage.schema import tile_extents
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
 
@@ -37,6 +39,7 @@ class Snapshot:
         self.commits = store.commits() if commits is None else commits
         self._indexes: dict[str, VolumeIndex] = {}
         self._details: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        self._tiles: dict[str, npt.NDArray[np.int64]] = {}
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Snapshot:
@@ -75,12 +78,42 @@ class Snapshot:
 
     def detail(self, name: str, column: str) -> npt.NDArray[Any]:
         """One column of a collection's ``obs`` table, in the order of :meth:`index`."""
-        if (name, column) not in self._details:
+        return self.details(name, [column])[column]
+
+    def details(self, name: str, columns: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Columns of a collection's ``obs`` table, in the order of :meth:`index`.
+
+        Raises:
+            KeyNotFoundError: The collection was written by a version that did not note one of them.
+        """
+        missing = [column for column in columns if (name, column) not in self._details]
+        if missing:
             info, index = self.collection(name), self.index(name)
-            rows = newest(self.store.table("c", info.id, "obs").read(["obs_id", column]), self.commits, "obs_id")
+            unknown = sorted(set(missing) - set(self.store.table("c", info.id, "obs").columns()))
+            if unknown:
+                raise KeyNotFoundError(
+                    f"collection {name!r} of {self.store.uri} was ingested by a version of radioloader that did not note {unknown[0]!r}; "
+                    "ingest it into a new store"
+                )
+            rows = newest(self.store.table("c", info.id, "obs").read(["obs_id", *missing]), self.commits, "obs_id")
             place = {obs_id: position for position, obs_id in enumerate(rows["obs_id"].tolist())}
-            self._details[name, column] = rows[column][[place[obs_id] for obs_id in index.obs_ids.tolist()]]
-        return self._details[name, column]
+            order = [place[obs_id] for obs_id in index.obs_ids.tolist()]
+            self._details |= {(name, column): rows[column][order] for column in missing}
+        return {column: self._details[name, column] for column in columns}
+
+    def tiles(self, name: str) -> npt.NDArray[np.int64]:
+        """(n, 3) extents (x, y, z) of each volume's tiles in voxels, in the order of :meth:`index`."""
+        if name not in self._tiles:
+            index = self.index(name)
+            tiles = np.empty((len(index), 3), np.int64)
+            recipes = self.detail(name, "recipe").astype(str)
+            for recipe in np.unique(recipes):
+                tile = TileConfig(**json.loads(recipe)["tile"])
+                for codes in np.unique(index.all_axcodes[recipes == recipe].astype(str)):
+                    which = (recipes == recipe) & (index.all_axcodes == codes)
+                    tiles[which] = tile_extents((2**62,) * 3, tile, str(codes))
+            self._tiles[name] = np.minimum(tiles, index.shapes[:, :3])
+        return self._tiles[name]
 
     @cached_property
     def subject_ids(self) -> list[str]:

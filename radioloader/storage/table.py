@@ -198,11 +198,14 @@ class Table:
             raise StoreWriteError(f"could not write to the table {self.uri}: {error}") from error
         return counter + count
 
-    def read(self, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    def read(
+        self, names: Sequence[str] | None = None, *, rows: tuple[int, int] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
         """All rows as they lie there, committed or not, with ``row``, ``commit`` and ``deleted``.
 
         Args:
             names: Columns to read; None reads all.
+            rows: First and last row number; None reads all.
 
         Raises:
             ReadError: The table is missing, damaged or out of reach.
@@ -214,7 +217,8 @@ class Table:
                     if names is None:
                         names = list(_columns_of(array.schema))
                     # Not ``query``: that makes TileDB's default context besides ours, one for each thread.
-                    result = array.subarray(slice(None), attrs=["commit", "deleted", *names])
+                    which = slice(None) if rows is None else slice(rows[0], rows[1] + 1)
+                    result = array.subarray(which, attrs=["commit", "deleted", *names])
                     return {name: _decode(values) for name, values in result.items()}
             except tiledb.TileDBError as error:
                 # A writer may have consolidated the table between our listing and our reading of its fragments. A server that

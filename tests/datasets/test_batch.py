@@ -62,7 +62,7 @@ def test_every_voxel_of_the_batch_is_written(brains: Any, monkeypatch: pytest.Mo
                 tensor.view(torch.uint8).fill_(fill)
             return tensors
 
-        monkeypatch.setattr("radioloader.datasets.base.allocate", filled)
+        monkeypatch.setattr("radioloader.datasets.batch.allocate", filled)
         dataset = rl.PatchDataset(
             brains.uri, image="T1w", label="seg", patch_size=(30, 6, 25), pad=True, pad_value=3, targets=["age"]
         )
@@ -84,18 +84,21 @@ def storages(batch: dict[str, Any]) -> set[int]:
 
 
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
-def test_a_worker_sends_one_block_of_shared_memory(brains: Any, strategy: str) -> None:
+def test_a_worker_sends_few_blocks_of_shared_memory(brains: Any, strategy: str) -> None:
     before = torch.multiprocessing.get_sharing_strategy()
     torch.multiprocessing.set_sharing_strategy(strategy)
     try:
-        dataset = rl.PatchDataset(brains.uri, image="T1w", label="seg", patch_size=7, targets=["age"])
+        dataset = rl.PatchDataset(brains.uri, image="T1w", label="seg", patch_size=17, targets=["age"])
         here = list(rl.DataLoader(dataset, batch_size=4))
         there = list(rl.DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context="fork"))
     finally:
         torch.multiprocessing.set_sharing_strategy(before)
     assert len(storages(here[0])) == 5  # ordinary memory: one for each of image, label, affine, location, age
     (batch,) = there
-    assert len(storages(batch)) == 1
+    # One for images, one for labels, one for all that is small: a location that is kept keeps no voxels.
+    assert len(storages(batch)) == 3
+    assert batch["location"].untyped_storage().nbytes() < 4096
+    assert batch["age"].untyped_storage().data_ptr() == batch["affine"].untyped_storage().data_ptr()
     for name, value in here[0].items():
         if isinstance(value, torch.Tensor):
             assert batch[name].is_shared()

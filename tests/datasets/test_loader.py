@@ -195,10 +195,11 @@ def test_each_rank_gets_its_own_samples(brains: Any, patches: rl.PatchDataset, m
     grid = rl.PatchDataset(brains.uri, image="T1w", patch_size=(12, 24, 18), positions=rl.GridPositions())
     evaluation = of_ranks(grid, 3)
     assert len(grid) == 8
-    assert [len(part) for part in evaluation] == [3, 3, 2]
+    assert [len(part) for part in evaluation] == [4, 2, 2]  # whole volumes: 4 with 2 patches each
     assert len({sample for part in evaluation for sample in part}) == 8
+    assert sum(len({name for name, _ in part}) for part in evaluation) == 4
     # drop_last drops batches that are not full, as torch does; it has no say in which samples a rank evaluates.
-    assert [len(part) for part in of_ranks(grid, 3, batch_size=2, drop_last=True)] == [2, 2, 2]
+    assert [len(part) for part in of_ranks(grid, 3, batch_size=3, drop_last=True)] == [3, 0, 0]
 
 
 class Numbers(Dataset[Any]):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import radioloader as rl
-from radioloader.datasets.seeding import call_seeded
+from radioloader.datasets.seeding import SeededTransform
 from radioloader.errors import ShapeError
 
 Sample = dict[str, Any]
@@ -146,7 +146,7 @@ def test_a_fork_in_the_middle_of_a_transform_does_not_block_the_workers(brains: 
         assert go_on.wait(60)
         return sample
 
-    thread = threading.Thread(target=call_seeded, args=(slow, {}, 0))
+    thread = threading.Thread(target=SeededTransform(slow), args=({}, 0))
     thread.start()
     assert inside.wait(60)
     try:

@@ -126,7 +126,7 @@ def test_volumes_of_different_shapes_cannot_be_stacked(brains: Any) -> None:
     with pytest.raises(
         ShapeError,
         match=r"cannot stack volume 'sub-01_T1w' of shape \(20, 24, 18\) and volume 'sub-03_T1w' of shape \(22, 24, 18\); "
-        "crop or pad to one size, or use batch_size=1",
+        r"crop or pad to one size, order by shape \(radioloader.EqualShapes\), or use batch_size=1",
     ):
         dataset.__getitems__([rl.VolumeKey(0), rl.VolumeKey(2)])
     with pytest.raises(ShapeError, match=r"'sub-01_T1w' .*'sub-02_T1w'"):

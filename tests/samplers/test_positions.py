@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import radioloader as rl
 from radioloader.errors import ConfigError
-from radioloader.samplers.positions import GridPositions, UniformPositions, as_triple
+from radioloader.samplers.positions import GridPositions, Site, UniformPositions, as_triple
 from radioloader.samplers.random import generator
 
 property_test = settings(deadline=None, derandomize=True, max_examples=60)
@@ -21,15 +21,23 @@ SIZE = st.integers(1, 14)
 SIZES = st.tuples(SIZE, SIZE, SIZE)
 
 
+class Streams:
+    """The streams of one sample of volume ``name``, as datasets make them."""
+
+    def __init__(self, draw: int, name: str = "a", seed: int = 0) -> None:
+        self.draw, self.name, self.seed = draw, name, seed
+
+    def __call__(self, name: str, draw: int | None = None) -> np.random.Generator:
+        return generator(name, self.seed, 0, self.name, self.draw if draw is None else draw)
+
+
 def uniform(shape: tuple[int, int, int], patch: tuple[int, int, int], draw: int) -> tuple[int, int, int]:
-    return UniformPositions().start(shape, patch, draw=draw, generator=generator("position", 0, 0, "a", draw))
+    return UniformPositions().start(Site(shape), patch, draw=draw, stream=Streams(draw))
 
 
 def test_uniform_literal_values() -> None:
     positions = [
-        UniformPositions().start(
-            (20, 24, 18), (8, 8, 8), draw=draw, generator=generator("position", 0, 0, "sub-01_T1w", draw)
-        )
+        UniformPositions().start(Site((20, 24, 18)), (8, 8, 8), draw=draw, stream=Streams(draw, "sub-01_T1w"))
         for draw in range(4)
     ]
     assert positions == [(9, 1, 6), (8, 9, 6), (5, 14, 1), (12, 8, 8)]
@@ -60,14 +68,13 @@ def test_uniform_lies_inside_or_is_centred(shape: tuple[int, int, int], patch: t
 
 
 def test_uniform_has_no_count_of_its_own() -> None:
-    assert UniformPositions().count((9, 9, 9), (3, 3, 3)) is None
+    assert UniformPositions().count(Site((9, 9, 9)), (3, 3, 3)) is None
 
 
 def all_starts(grid: GridPositions, shape: tuple[int, int, int], patch: tuple[int, int, int]) -> list[tuple[int, ...]]:
-    count = grid.count(shape, patch)
+    count = grid.count(Site(shape), patch)
     assert count is not None
-    unused = np.random.default_rng(0)
-    return [grid.start(shape, patch, draw=draw, generator=unused) for draw in range(count)]
+    return [grid.start(Site(shape), patch, draw=draw, stream=Streams(0)) for draw in range(count)]
 
 
 def test_grid_literal_values() -> None:
@@ -128,13 +135,13 @@ def test_grid_patches_put_together_are_the_volume(case: tuple[tuple[int, int, in
 
 def test_grid_refuses_what_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r"overlap=\(4, 4, 4\) must be smaller than the patch size \(4, 8, 8\)"):
-        GridPositions(4).count((20, 20, 20), (4, 8, 8))
+        GridPositions(4).count(Site((20, 20, 20)), (4, 8, 8))
     with pytest.raises(ConfigError, match="overlap=-1 must be one or three whole numbers"):
         GridPositions(-1)
     with pytest.raises(IndexError, match="grid patch 3 is out of range, the volume has 3"):
-        GridPositions().start((10, 4, 4), (4, 4, 4), draw=3, generator=np.random.default_rng())
+        GridPositions().start(Site((10, 4, 4)), (4, 4, 4), draw=3, stream=Streams(3))
     with pytest.raises(IndexError, match="grid patch -1 is out of range"):
-        GridPositions().start((10, 4, 4), (4, 4, 4), draw=-1, generator=np.random.default_rng())
+        GridPositions().start(Site((10, 4, 4)), (4, 4, 4), draw=-1, stream=Streams(0))
 
 
 def test_as_triple() -> None:
@@ -150,7 +157,5 @@ def test_as_triple() -> None:
 def test_positions_pickle_and_say_what_they_are(positions: UniformPositions | GridPositions) -> None:
     again = pickle.loads(pickle.dumps(positions))
     assert repr(again) == repr(positions) in ("UniformPositions()", "GridPositions(overlap=(1, 2, 3))")
-    draw = {"draw": 2, "generator": np.random.default_rng(5)}
-    first = positions.start((20, 20, 20), (6, 6, 6), **draw)  # type: ignore[arg-type]
-    draw["generator"] = np.random.default_rng(5)
-    assert again.start((20, 20, 20), (6, 6, 6), **draw) == first
+    first = positions.start(Site((20, 20, 20)), (6, 6, 6), draw=2, stream=Streams(2))
+    assert again.start(Site((20, 20, 20)), (6, 6, 6), draw=2, stream=Streams(2)) == first

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 import torch.distributed
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
 from radioloader.errors import ConfigError
+from radioloader.samplers.layout import Layout
 from radioloader.samplers.samplers import KeySampler, rank_and_world
 from radioloader.types import PatchKey
 
@@ -28,8 +30,15 @@ class Patches:
     def __len__(self) -> int:
         return self.volumes * self.draws
 
-    def key(self, index: int, *, epoch: int = 0) -> PatchKey:
-        return PatchKey(index // self.draws, index % self.draws, epoch)
+    @property
+    def layout(self) -> Layout:
+        return Layout(np.full(self.volumes, self.draws, np.int64))
+
+    def key(self, index: int, *, epoch: int = 0, draw: int | None = None) -> PatchKey:
+        return PatchKey(index // self.draws, index % self.draws if draw is None else draw, epoch)
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"volumes": self.volumes}
 
 
 def short(keys: Any) -> list[tuple[int, int, int]]:
@@ -42,9 +51,10 @@ def short(keys: Any) -> list[tuple[int, int, int]]:
         (0, 0, 0, 1, [(1, 1, 0), (0, 0, 0), (2, 1, 0), (2, 0, 0), (0, 1, 0), (1, 0, 0)]),
         (0, 1, 0, 1, [(0, 1, 1), (2, 1, 1), (1, 0, 1), (0, 0, 1), (1, 1, 1), (2, 0, 1)]),
         (5, 0, 0, 1, [(0, 0, 0), (1, 0, 0), (0, 1, 0), (2, 1, 0), (1, 1, 0), (2, 0, 0)]),
-        (0, 0, 0, 2, [(1, 1, 0), (2, 1, 0), (0, 1, 0)]),
-        (0, 0, 1, 2, [(0, 0, 0), (2, 0, 0), (1, 0, 0)]),
-        (0, 3, 3, 4, [(1, 0, 3), (0, 1, 3)]),
+        # By first visits the volumes are 1, 0, 2: rank 0 owns 1, rank 1 owns 2, and they share 0; each keeps to the order.
+        (0, 0, 0, 2, [(1, 1, 0), (0, 0, 0), (1, 0, 0)]),
+        (0, 0, 1, 2, [(2, 1, 0), (2, 0, 0), (0, 1, 0)]),
+        (0, 3, 3, 4, [(2, 1, 3), (2, 0, 3)]),
     ],
 )
 def test_literal_keys(seed: int, epoch: int, rank: int, world: int, expected: list[tuple[int, int, int]]) -> None:

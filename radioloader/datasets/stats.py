@@ -1,0 +1,96 @@
+"""What a worker is doing and where its time goes, in memory that the main process reads while it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["TIMES", "LoaderStats", "busy", "count_skipped", "timed", "use"]
+
+TIMES = ("read", "transform", "collate")
+"""What is timed in the process that makes a batch, in seconds."""
+
+_SKIPPED = len(TIMES)
+_BATCHES = _SKIPPED + 1
+_BUSY = _BATCHES + 1
+_NAMED = 16
+_FIELDS = _BUSY + _NAMED
+
+Row = npt.NDArray[np.float64]
+_row: Row = np.zeros(_FIELDS)
+
+
+class LoaderStats:
+    """One row for each process that makes batches; row 0 is the main process's where there are no workers.
+
+    Args:
+        workers: Number of worker processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.table = torch.zeros((max(1, workers), _FIELDS), dtype=torch.float64)
+        if workers:
+            self.table.share_memory_()  # type: ignore[no-untyped-call]
+
+    def row(self, number: int) -> Row:
+        """The row of one worker."""
+        row: Row = self.table[number].numpy()
+        return row
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time by what it went into, over all workers."""
+        return dict(zip(TIMES, self.table[:, : len(TIMES)].sum(0).tolist(), strict=True))
+
+    @property
+    def skipped(self) -> int:
+        """Samples that could not be read and were left out."""
+        return int(self.table[:, _SKIPPED].sum())
+
+    @property
+    def batches(self) -> int:
+        """Batches that were made."""
+        return int(self.table[:, _BATCHES].sum())
+
+    def busy_with(self, number: int) -> list[int]:
+        """Volumes of the batch that a worker was making when it was last heard of."""
+        return [int(value) - 1 for value in self.row(number)[_BUSY:] if value]
+
+
+def use(row: Row) -> None:
+    """Count in ``row`` from now on, in this process."""
+    global _row
+    _row = row
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Add the time that the block takes."""
+    row, started = _row, time.perf_counter()
+    try:
+        yield
+    finally:
+        row[TIMES.index(what)] += time.perf_counter() - started
+
+
+@contextmanager
+def busy(volumes: Sequence[int]) -> Iterator[None]:
+    """Say that these volumes are being read in the block; a process that is killed in it leaves that behind."""
+    row: Any = _row
+    row[_BUSY:] = 0
+    named = [volume + 1 for volume in dict.fromkeys(volumes)][:_NAMED]
+    row[_BUSY : _BUSY + len(named)] = named
+    yield
+    row[_BUSY:] = 0
+    row[_BATCHES] += 1
+
+
+def count_skipped(samples: int) -> None:
+    """Count samples that were left out."""
+    _row[_SKIPPED] += samples
