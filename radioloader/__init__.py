@@ -22,6 +22,7 @@ _EXPORTS = {
     "ForegroundPositions": "samplers.centres",
     "GridPositions": "samplers.positions",
     "IngestReport": "ingestion.report",
+    "IntensityNormalize": "datasets.transforms",
     "KeySampler": "samplers.samplers",
     "PatchDataset": "datasets.patch",
     "PatchKey": "types",
@@ -51,12 +52,19 @@ _EXPORTS = {
     "WriteConfig": "config",
     "collate": "datasets.collate",
     "configure": "config",
+    "create_distributed_dataloader": "datasets.factory",
+    "create_inference_dataloader": "datasets.factory",
+    "create_segmentation_dataloader": "datasets.factory",
+    "create_training_dataloader": "datasets.factory",
+    "create_validation_dataloader": "datasets.factory",
+    "gather_cases": "datasets.gather",
     "ingest": "ingestion.pipeline",
     "open": "container.radiobject",
+    "set_epoch": "datasets.factory",
     "split_subjects": "datasets.split",
 }
 _NAMES = {"open": "open_store"}
-_MODULES = ("config", "errors", "lightning")
+_MODULES = ("config", "errors", "lightning", "ml")
 
 __all__ = [*sorted(_EXPORTS), "__version__"]
 
@@ -64,6 +72,7 @@ if TYPE_CHECKING:
     from radioloader import config as config
     from radioloader import errors as errors
     from radioloader import lightning as lightning
+    from radioloader import ml as ml
     from radioloader.config import CompressionConfig as CompressionConfig
     from radioloader.config import ReadConfig as ReadConfig
     from radioloader.config import S3Config as S3Config
@@ -77,11 +86,19 @@ if TYPE_CHECKING:
     from radioloader.container.radiobject import open_store
     from radioloader.container.volume import Volume as Volume
     from radioloader.datasets.collate import collate as collate
+    from radioloader.datasets.factory import create_distributed_dataloader as create_distributed_dataloader
+    from radioloader.datasets.factory import create_inference_dataloader as create_inference_dataloader
+    from radioloader.datasets.factory import create_segmentation_dataloader as create_segmentation_dataloader
+    from radioloader.datasets.factory import create_training_dataloader as create_training_dataloader
+    from radioloader.datasets.factory import create_validation_dataloader as create_validation_dataloader
+    from radioloader.datasets.factory import set_epoch as set_epoch
+    from radioloader.datasets.gather import gather_cases as gather_cases
     from radioloader.datasets.loader import DataLoader as DataLoader
     from radioloader.datasets.patch import PatchDataset as PatchDataset
     from radioloader.datasets.slice import SliceDataset as SliceDataset
     from radioloader.datasets.split import Split as Split
     from radioloader.datasets.split import split_subjects as split_subjects
+    from radioloader.datasets.transforms import IntensityNormalize as IntensityNormalize
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset
     from radioloader.errors import RadioloaderError as RadioloaderError
     from radioloader.ingestion.pipeline import ingest as ingest

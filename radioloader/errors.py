@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "CatalogError",
     "ConfigError",
+    "EvaluationError",
     "FormatError",
     "GridMismatchError",
     "IngestError",
@@ -47,6 +48,10 @@ class ShapeError(RadioloaderError, ValueError):
 
 class GridMismatchError(RadioloaderError, ValueError):
     """Two volumes that should share a voxel grid differ in shape or affine."""
+
+
+class EvaluationError(RadioloaderError, RuntimeError):
+    """The results of an evaluation are not complete: a case is missing, or came twice."""
 
 
 class FormatError(RadioloaderError, ValueError):

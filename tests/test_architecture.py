@@ -22,6 +22,7 @@ LAYERS = {
     "datasets": 2,
     "container": 3,
     "lightning": 4,
+    "ml": 4,
     "demo": 5,
     "cli": 6,
 }

@@ -12,6 +12,7 @@ from radioloader.errors import RadioloaderError
 ALSO: dict[str, type[Exception]] = {
     "CatalogError": ValueError,
     "ConfigError": ValueError,
+    "EvaluationError": RuntimeError,
     "FormatError": ValueError,
     "GridMismatchError": ValueError,
     "IngestError": RuntimeError,

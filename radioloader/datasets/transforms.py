@@ -1,0 +1,79 @@
+"""A transform that needs no other package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from radioloader.errors import ConfigError
+
+__all__ = ["IntensityNormalize"]
+
+
+class IntensityNormalize:
+    """Bring images to mean 0 and standard deviation 1 (z-score), or to the range 0 to 1.
+
+    A constant image becomes 0.
+
+    Args:
+        keys: Keys of the sample that hold images (C, ...).
+        method: ``"zscore"`` or ``"minmax"``.
+        channel_wise: Each channel by itself.
+        nonzero: Statistics (and the result) of voxels other than 0 only, as for skull-stripped brains.
+        clip: Percentiles (low, high), from 0 to 100, to which values are clipped first, such as (0.5, 99.5); None: not at all.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        keys: str | Sequence[str] = "image",
+        *,
+        method: str = "zscore",
+        channel_wise: bool = True,
+        nonzero: bool = False,
+        clip: tuple[float, float] | None = None,
+    ) -> None:
+        if method not in ("zscore", "minmax"):
+            raise ConfigError(f"method={method!r} is not one of 'zscore', 'minmax'")
+        if clip is not None and not 0 <= clip[0] < clip[1] <= 100:
+            raise ConfigError(f"clip={clip} must be two percentiles, 0 <= low < high <= 100")
+        self.keys = [keys] if isinstance(keys, str) else list(keys)
+        self.method, self.channel_wise, self.nonzero, self.clip = method, channel_wise, nonzero, clip
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """The sample with float32 images (float64 ones stay that)."""
+        return {**sample, **{key: self._normalised(torch.as_tensor(sample[key])) for key in self.keys}}
+
+    def _normalised(self, image: torch.Tensor) -> torch.Tensor:
+        values = image.to(torch.promote_types(image.dtype, torch.float32)).clone()
+        for part in values if self.channel_wise else [values]:
+            chosen = part[part != 0] if self.nonzero else part.reshape(-1)
+            if not chosen.numel():
+                continue
+            if self.clip is not None:
+                # numpy's, because torch.quantile refuses more than 16 million values
+                import numpy as np
+
+                low, high = np.percentile(chosen.numpy(), self.clip)
+                chosen = chosen.clamp(float(low), float(high))
+            shift, scale = (
+                (chosen.mean(), chosen.std(correction=0))
+                if self.method == "zscore"
+                else (chosen.min(), chosen.max() - chosen.min())
+            )
+            result = (chosen - shift) / scale if scale > 0 else torch.zeros_like(chosen)
+            if self.nonzero:
+                part[part != 0] = result
+            else:
+                part.copy_(result.reshape(part.shape))
+        return values
+
+    def __repr__(self) -> str:
+        return (
+            f"IntensityNormalize({self.keys}, method={self.method!r}, channel_wise={self.channel_wise}, nonzero={self.nonzero}, "
+            f"clip={self.clip})"
+        )
