@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,12 @@ from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, sou
 from radioloader.formats.orientation import reorient, turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
 from radioloader.ingestion.statistics import MAX_CLASSES, foreground, statistics
+from radioloader.ingestion.stored import Known
 from radioloader.storage.catalog import obs_row
 from radioloader.storage.uri import join
 from radioloader.storage.writer import remove_volume, write_volume
 
-__all__ = ["Grid", "Known", "SubjectResult", "SubjectTask", "Target", "ingest_subject", "recipe_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the store has of a volume already."""
-
-    source_hash: str
-    recipe: str
+__all__ = ["Grid", "SubjectResult", "SubjectTask", "Target", "discard", "ingest_subject", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +142,16 @@ def ingest_subject(task: SubjectTask) -> SubjectResult:
     except Exception as error:  # one subject must never stop the others
         result.failure = f"{', '.join(task.files.values())}: unexpected {type(error).__name__}: {error}"
     if result.failure is not None:
-        result.rows, result.foreground = {}, {}
-        for uri in written:
-            with contextlib.suppress(tiledb.TileDBError):
-                remove_volume(uri, task.config)
+        discard(result, result.failure, written, task.config)
     return result
+
+
+def discard(result: SubjectResult, reason: str, uris: Iterable[str], config: StorageConfig) -> None:
+    """Make a failure of a result, and remove the volumes that were written for it."""
+    result.failure, result.rows, result.foreground = reason, {}, {}
+    for uri in uris:
+        with contextlib.suppress(tiledb.TileDBError):
+            remove_volume(uri, config)
 
 
 def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written: list[str]) -> None:

@@ -79,12 +79,23 @@ class Store:
             StoreVersionError: A newer radioloader wrote it.
             ReadError: The object store cannot be reached, or refuses.
         """
-        store = cls(normalise(uri), get_config() if config is None else config)
-        if not store._check():
+        store = cls.find(uri, config=config)
+        if store is None:
+            place = normalise(uri)
             raise StoreNotFoundError(
-                f"there is no radioloader store at {store.uri}; create one with: radioloader ingest {store.uri} --image NAME=SOURCE"
+                f"there is no radioloader store at {place}; create one with: radioloader ingest {place} --image NAME=SOURCE"
             )
         return store
+
+    @classmethod
+    def find(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Store | None:
+        """The store at ``uri``, or None where one may be created: where nothing (or an empty folder) is.
+
+        Raises:
+            NotAStoreError, StoreVersionError, ReadError: As :meth:`open`.
+        """
+        store = cls(normalise(uri), get_config() if config is None else config)
+        return store if store._check() else None
 
     @classmethod
     def open_or_create(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Store:
