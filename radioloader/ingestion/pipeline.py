@@ -13,7 +13,7 @@ from radioloader.errors import ConfigError
 from radioloader.formats.orientation import check_orientation
 from radioloader.ingestion.discover import Cohort, Source, discover, is_label_name
 from radioloader.ingestion.job import Job
-from radioloader.ingestion.metadata import read_table
+from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.report import IngestItem, IngestReport
 from radioloader.ingestion.stored import read_sources
 from radioloader.storage.store import Store
@@ -97,6 +97,8 @@ def ingest(
     )
     kinds = _kinds(images, labels)
     table = None if obs_meta is None else read_table(obs_meta)
+    if table is not None and existing is None:
+        load_metadata(table, {}, list(cohort.files))
     report = IngestReport(str(uri), notes=list(cohort.notes))
     if cohort.rule:
         report.notes.append(f"subject ids come from: {cohort.rule}")
