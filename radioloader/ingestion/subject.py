@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,9 +213,33 @@ def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[
     for label in (name for name, grid in grids.items() if grid.kind == "label"):
         problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
         if problems and all(problems) and any(name in headers for name in (label, *images)):
-            raise GridMismatchError(problems[0])
+            raise GridMismatchError(_turn_advice(task, headers, grids, label, images) or problems[0])
     new = [name for name in images[1:] if name in headers]
     return [p for name in new if (p := _grid_problem(grids, name, images[0], task.tolerance_mm)) is not None]
+
+
+def _turn_advice(
+    task: SubjectTask, headers: Mapping[str, NiftiHeader], grids: Mapping[str, Grid], label: str, images: Sequence[str]
+) -> str | None:
+    """What to say when a label and an image share their grid once the new one of them is turned like the stored one; else None."""
+    for image in images:
+        for new, old in ((label, image), (image, label)):
+            if new not in headers or old in headers:
+                continue
+            header, stored = headers[new], grids[old]
+            codes, wanted = axcodes(header.affine), axcodes(stored.affine)
+            shape, affine = turn_grid(header.shape, header.affine, codes, wanted)
+            turned = {**grids, new: Grid(grids[new].kind, grids[new].source, shape, affine)}
+            if _grid_problem(turned, label, image, task.tolerance_mm) is not None:
+                continue
+            way = f"give orientation={wanted!r} (--orientation {wanted})"
+            if task.orientation is not None and codes == wanted:
+                way = f"leave orientation={task.orientation!r} (--orientation) out, or {way}"
+            return (
+                f"{grids[new].source} ({new}) lies on the grid of {stored.source} ({old}), but that one is stored as {wanted}, and this "
+                f"one would be as {task.orientation or codes}: {way}, as it was when that one was ingested"
+            )
+    return None
 
 
 def _grid_problem(grids: Mapping[str, Grid], name: str, reference: str, tolerance_mm: float) -> str | None:
