@@ -41,6 +41,8 @@ FORMAT = "radioloader"
 FORMAT_VERSION = 1
 _COMMIT_BITS = 39
 _ABANDONED_AFTER_S = 3600
+_LOCK = ".lock"
+_BUILDING = ".creating-"
 
 _TABLES: dict[str, list[Column]] = {
     "commits": [
@@ -138,7 +140,7 @@ class Store:
                     metadata = {name: group.meta[name] for name in ("format", "format_version") if name in group.meta}
         except tiledb.TileDBError as error:
             raise ReadError(f"could not open {self.uri}: {error}") from error
-        if not metadata and kind == "group" and is_remote(self.uri) and self._is_begun(ctx):
+        if not metadata and self._is_begun(kind, ctx):
             return False
         if metadata.get("format") != FORMAT:
             what = {None: "a folder with other content", "array": "a TileDB array", "group": "another TileDB group"}[
@@ -147,7 +149,13 @@ class Store:
             raise NotAStoreError(
                 f"{self.uri} is {what}, not a radioloader store; give another path, or an empty folder"
             )
-        version = int(metadata["format_version"])
+        version = metadata.get("format_version")
+        if not isinstance(version, int | np.integer) or version < 1:
+            found = "no format version" if version is None else f"the format version {version!r}"
+            raise NotAStoreError(
+                f"{self.uri} says that it is a radioloader store, but has {found}, expected a whole number from 1 on; restore it from a "
+                "backup, or give another path"
+            )
         if version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.uri} has format version {version}, this radioloader reads up to {FORMAT_VERSION}; "
@@ -155,13 +163,22 @@ class Store:
             )
         return True
 
-    def _is_begun(self, ctx: tiledb.Ctx) -> bool:
-        """Whether the group on an object store is what a creation leaves that was interrupted before it wrote the metadata."""
-        try:
-            names = {uri.rstrip("/").rpartition("/")[2] for uri in tiledb.VFS(ctx=ctx).ls(self.uri)}
-        except tiledb.TileDBError as error:
-            raise ReadError(f"could not look at {self.uri}: {error}") from error
-        return names <= {*_TABLES, "__tiledb_group.tdb", "__group", "__meta"}
+    def _is_begun(self, kind: str | None, ctx: tiledb.Ctx) -> bool:
+        """Whether what is there is only what a creation leaves that was interrupted before it wrote the metadata."""
+        parts = {*_TABLES, "__tiledb_group.tdb", "__group", "__meta"}
+        if is_remote(self.uri):
+            if kind != "group":
+                return False
+            try:
+                names = {uri.rstrip("/").rpartition("/")[2] for uri in tiledb.VFS(ctx=ctx).ls(self.uri)}
+            except tiledb.TileDBError as error:
+                raise ReadError(f"could not look at {self.uri}: {error}") from error
+            return names <= parts
+        names = set(os.listdir(self.uri))
+        # Locally the lock is there first, and tables come whole; what looks different is somebody else's.
+        if _LOCK not in names or any(name not in {*parts, _LOCK} and not name.startswith(_BUILDING) for name in names):
+            return False
+        return all(tiledb.object_type(join(self.uri, name), ctx=ctx) == "array" for name in names & _TABLES.keys())
 
     def _create(self) -> None:
         try:
@@ -177,8 +194,11 @@ class Store:
             ) from error
 
     def _create_locally(self) -> None:
-        # Built beside its place and renamed into it: nobody ever sees half a store.
         target = Path(self.uri)
+        if target.exists():
+            self._create_inside(target)
+            return
+        # Built beside its place and renamed into it: nobody ever sees half a store.
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob(f".{glob.escape(target.name)}.creating-*"):
             with contextlib.suppress(OSError):
@@ -192,10 +212,34 @@ class Store:
                 scratch.rename(target)
             except OSError as error:
                 # Another process was first; its store is as good as ours.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not self._check():
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                if not self._check():
+                    self._create_inside(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _create_inside(self, target: Path) -> None:
+        """Create the store in a folder that exists and stays the same one: it may be a mount point, or somebody's working directory."""
+        with open(target / _LOCK, "a+", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that creates it
+            try:
+                if self._check():
+                    return
+                for name in os.listdir(target):  # what an interrupted creation left, as _check said
+                    if name.startswith((_BUILDING, "__")) or name in _TABLES:
+                        left = target / name
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                scratch = target / f"{_BUILDING}{secrets.token_hex(6)}"
+                try:
+                    self._build(str(scratch))
+                    # The metadata come last: with them it is a store.
+                    for name in sorted(os.listdir(scratch), key=lambda name: name == "__meta"):
+                        (scratch / name).rename(target / name)
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _build(self, uri: str) -> None:
         ctx = context_for(uri, self.config)
@@ -326,7 +370,7 @@ class Transaction:
 
 @contextlib.contextmanager
 def _lock(store: Path) -> Iterator[None]:
-    path = store / ".lock"
+    path = store / _LOCK
     try:
         file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
     except OSError as error:
