@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import json
 import os
@@ -17,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import tiledb
@@ -26,11 +25,11 @@ from radioloader.config import StorageConfig, get_config
 from radioloader.errors import (
     NotAStoreError,
     ReadError,
-    StoreLockedError,
     StoreNotFoundError,
     StoreVersionError,
     StoreWriteError,
 )
+from radioloader.storage._lock import LOCK, creators_lock, writers_lock
 from radioloader.storage.context import context_for
 from radioloader.storage.table import Column, Commits, Table
 from radioloader.storage.uri import is_remote, join, normalise
@@ -41,7 +40,6 @@ FORMAT = "radioloader"
 FORMAT_VERSION = 1
 _COMMIT_BITS = 39
 _ABANDONED_AFTER_S = 3600
-_LOCK = ".lock"
 _BUILDING = ".creating-"
 
 _TABLES: dict[str, list[Column]] = {
@@ -176,7 +174,7 @@ class Store:
             return names <= parts
         names = set(os.listdir(self.uri))
         # Locally the lock is there first, and tables come whole; what looks different is somebody else's.
-        if _LOCK not in names or any(name not in {*parts, _LOCK} and not name.startswith(_BUILDING) for name in names):
+        if LOCK not in names or any(name not in {*parts, LOCK} and not name.startswith(_BUILDING) for name in names):
             return False
         return all(tiledb.object_type(join(self.uri, name), ctx=ctx) == "array" for name in names & _TABLES.keys())
 
@@ -221,25 +219,21 @@ class Store:
 
     def _create_inside(self, target: Path) -> None:
         """Create the store in a folder that exists and stays the same one: it may be a mount point, or somebody's working directory."""
-        with open(target / _LOCK, "a+", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that creates it
+        with creators_lock(target):
+            if self._check():
+                return
+            for name in os.listdir(target):  # what an interrupted creation left, as _check said
+                if name.startswith((_BUILDING, "__")) or name in _TABLES:
+                    left = target / name
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            scratch = target / f"{_BUILDING}{secrets.token_hex(6)}"
             try:
-                if self._check():
-                    return
-                for name in os.listdir(target):  # what an interrupted creation left, as _check said
-                    if name.startswith((_BUILDING, "__")) or name in _TABLES:
-                        left = target / name
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
-                scratch = target / f"{_BUILDING}{secrets.token_hex(6)}"
-                try:
-                    self._build(str(scratch))
-                    # The metadata come last: with them it is a store.
-                    for name in sorted(os.listdir(scratch), key=lambda name: name == "__meta"):
-                        (scratch / name).rename(target / name)
-                finally:
-                    shutil.rmtree(scratch, ignore_errors=True)
+                self._build(str(scratch))
+                # The metadata come last: with them it is a store.
+                for name in sorted(os.listdir(scratch), key=lambda name: name == "__meta"):
+                    (scratch / name).rename(target / name)
             finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _build(self, uri: str) -> None:
         ctx = context_for(uri, self.config)
@@ -292,7 +286,7 @@ class Store:
         """
         with contextlib.ExitStack() as stack:
             if not is_remote(self.uri):
-                stack.enter_context(_lock(Path(self.uri)))
+                stack.enter_context(writers_lock(Path(self.uri)))
             yield Transaction(self)
 
     def create_collection(self, collection_id: str, tables: Mapping[str, Sequence[Column]]) -> None:
@@ -366,37 +360,3 @@ class Transaction:
         for table in [*touched, log]:
             table.consolidate()
         return version
-
-
-@contextlib.contextmanager
-def _lock(store: Path) -> Iterator[None]:
-    path = store / _LOCK
-    try:
-        file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
-    except OSError as error:
-        raise StoreWriteError(
-            f"could not open {path} for writing: {error.strerror}; the store is read-only for this user"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise StoreLockedError(
-                f"another process ({file.read().strip() or 'unknown'}) is writing to {store}; wait until it has finished"
-            ) from error
-        except OSError as error:
-            raise StoreWriteError(
-                f"could not lock {path}: {error.strerror}; does the file system support flock?"
-            ) from error
-        try:
-            file.truncate(0)
-            file.write(f"pid {os.getpid()}\n")
-            file.flush()
-        except OSError as error:
-            raise StoreWriteError(f"could not write {path}: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            # Closing would not do: processes that were forked meanwhile hold the file, and with it the lock, open.
-            fcntl.flock(file, fcntl.LOCK_UN)
