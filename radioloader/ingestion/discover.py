@@ -87,6 +87,10 @@ def discover(
     for name, source in images.items():
         if not isinstance(name, str) or not name:
             raise ConfigError(f"the collection name {name!r} is not a non-empty string")
+        if "\0" in name:
+            raise ConfigError(
+                f"the collection name {name!r} holds a NUL character, which a store does not keep; rename it"
+            )
         if isinstance(source, Mapping):
             named[name] = {}
             for subject, path in source.items():
@@ -208,6 +212,10 @@ def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, al
                 )
         if not subject:
             problems.append(f"empty subject id for {', '.join(files.values())}")
+        if "\0" in subject:
+            problems.append(
+                f"the subject id {subject!r} of {', '.join(files.values())} holds a NUL character; give another id"
+            )
         broken = [text for text in [*files.values(), subject] if not _is_unicode(text)]
         if broken:
             problems.append(f"{broken[0]}: the name is not valid UTF-8; rename it")

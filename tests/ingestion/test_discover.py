@@ -131,6 +131,7 @@ def test_a_source_without_files_is_refused_by_name(tmp_path: Path, touch: Touch,
         ({"T1w": {}}, "collection 'T1w': the mapping is empty"),
         ({"T1w": None}, "collection 'T1w': None is no glob, folder, list of paths or mapping"),
         ({"": "x"}, "the collection name '' is not a non-empty string"),
+        ({"a\0": "x"}, "the collection name 'a\\x00' holds a NUL character, which a store does not keep; rename it"),
         ({3: "x"}, "the collection name 3 is not a non-empty string"),
     ],
 )
@@ -302,6 +303,11 @@ def test_a_duplicate_subject_id_fails_with_all_its_files(tmp_path: Path, touch: 
         "s1": f"duplicate subject id 's1' in collection 'T1w': {tmp_path}/s1/t1.nii, {tmp_path}/s1/t1.nii.gz; rename one, or give a "
         "mapping from subject id to path"
     }
+
+
+def test_an_id_that_a_store_would_cut_fails_alone() -> None:
+    cohort = discover({"T1w": {"a\0": "/x/a.nii", "b": "/x/b.nii"}})
+    assert cohort.failures == {"a\0": "the subject id 'a\\x00' of /x/a.nii holds a NUL character; give another id"}
 
 
 def test_a_name_that_is_not_utf8_fails_alone(tmp_path: Path, touch: Touch) -> None:

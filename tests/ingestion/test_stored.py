@@ -112,6 +112,31 @@ def test_one_file_first_and_its_folder_later(tmp_path: Path, put: Put, ingest: I
     assert shown(tmp_path) == {"CT": [("case", 1), ("case_0001", 2), ("case_0002", 3)]}
 
 
+def test_a_subject_whose_files_are_two_subjects_in_the_store_is_refused_whole(
+    tmp_path: Path, put: Put, ingest: Ingest
+) -> None:
+    put("CT/a_x", "CT/b_x", "PET/a_y", "PET/b_y", "seg/a", "seg/b")
+    ingest("CT")
+    ingest("PET")
+    report = ingest("CT", "PET", "seg", allow_missing=True)
+    assert statuses(report) == {"a": "failed", "b": "failed"}
+    assert [item.reason for item in report.failed] == [
+        says(tmp_path, "CT/a_x", "a_x", "a"),
+        says(tmp_path, "CT/b_x", "b_x", "b"),
+    ]
+    assert list(shown(tmp_path)) == ["CT", "PET"]
+
+
+def test_ids_of_a_regular_expression_are_kept_without_it(tmp_path: Path, put: Put, ingest: Ingest) -> None:
+    put("T1w/sub-01_T1w", "T1w/sub-02_T1w", "seg/sub-01_seg", "seg/sub-02_seg", "seg/sub-03_seg", "T1w/sub-03_T1w")
+    (tmp_path / "T1w" / "sub-03_T1w.nii.gz").rename(tmp_path / "later.nii.gz")
+    ingest("T1w", subject_regex=r"sub-(\d+)")
+    (tmp_path / "later.nii.gz").rename(tmp_path / "T1w" / "sub-03_T1w.nii.gz")
+    report = ingest("T1w", "seg")
+    assert statuses(report) == {"01": "ingested", "02": "ingested", "sub-03": "ingested"}
+    assert shown(tmp_path)["seg"] == [("01", 3), ("02", 4), ("sub-03", 5)]
+
+
 # The same file under another id
 
 
