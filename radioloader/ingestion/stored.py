@@ -52,6 +52,7 @@ class StoredSources:
     def __init__(self, volumes: Mapping[str, Mapping[str, Known]], labels: set[str]) -> None:
         self.volumes, self._labels = volumes, labels
         self._folders: dict[str, str] = {}
+        self._gone: dict[tuple[str, str], set[str]] = {}
         self._by_path: dict[tuple[str, str], set[str]] = {}
         self._by_hash: dict[tuple[str, str], set[str]] = {}
         self._having: dict[str, set[str]] = {}
@@ -107,7 +108,8 @@ class StoredSources:
         """
         known = self.volumes.get(subject, {})
         all_hashes = {name: volume.source_hash for name, volume in known.items()} | dict(hashes)
-        twins: set[str] = set()
+        gone: set[str] = set()
+        there: set[str] = set()
         for name in hashes.keys() - known.keys():
             candidates = self._by_hash.get((name, hashes[name]), set()) - {subject}
             for other, digest in all_hashes.items():
@@ -116,12 +118,21 @@ class StoredSources:
                 if other != name:
                     same = self._by_hash.get((other, digest), set())
                     candidates = (candidates & same) | (candidates - self._having.get(other, set()))
-            twins |= candidates
+            without_source = self._without_source(name, hashes[name]) if candidates else _NOBODY
+            gone |= candidates & without_source
+            there |= candidates - without_source
         # One whose files are gone comes first: that is the one that was probably renamed.
-        return min(twins, key=lambda twin: (self._is_there(twin, set(hashes)), twin)) if twins else None
+        return min(gone or there, default=None)
 
-    def _is_there(self, subject: str, names: set[str]) -> bool:
-        return any(os.path.lexists(volume.source) for name, volume in self.volumes[subject].items() if name in names)
+    def _without_source(self, name: str, digest: str) -> set[str]:
+        """The subjects of one content whose files are gone; thousands may share an empty mask, so each is looked for once."""
+        if (name, digest) not in self._gone:
+            self._gone[name, digest] = {
+                subject
+                for subject in self._by_hash[name, digest]
+                if not os.path.lexists(self.volumes[subject][name].source)
+            }
+        return self._gone[name, digest]
 
     def same_patient(
         self, subject: str, twin: str, hashes: Mapping[str, str], cohort: Cohort
@@ -133,7 +144,10 @@ class StoredSources:
         """
         shared = sorted(name for name in hashes if name in self.volumes[twin])
         old, new = self.volumes[twin][shared[0]].source, cohort.files[subject][shared[0]]
-        present = self._is_there(twin, set(shared)) or any(name in cohort.files.get(twin, {}) for name in shared)
+        present = any(
+            twin not in self._without_source(name, hashes[name]) or name in cohort.files.get(twin, {})
+            for name in shared
+        )
         same = f"{new} is byte for byte the file that the store has as subject {twin!r} in collection {shared[0]!r}"
         if not present and subject in cohort.guessed:
             return (
