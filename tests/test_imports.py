@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,10 @@ def test_an_import_error_inside_an_installed_package_is_not_hidden(
 
 def test_require_gives_the_module() -> None:
     assert require("json.decoder", extra="all").__name__ == "json.decoder"
+
+
+def test_the_oldest_torch_has_every_dtype_that_batches_use() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    floors = [line for line in project["dependencies"] if line.startswith("torch>=")]
+    # torch.uint16 and torch.uint32 came with 2.3
+    assert [tuple(map(int, line.removeprefix("torch>=").split("."))) >= (2, 3) for line in floors] == [True]

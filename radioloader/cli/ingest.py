@@ -60,6 +60,7 @@ def ingest(
     """
     from radioloader.config import CompressionConfig, WriteConfig, configure
     from radioloader.errors import IngestError
+    from radioloader.ingestion.discover import is_label_name
     from radioloader.ingestion.pipeline import ingest as run
 
     images = _sources(image, "--image")
@@ -74,7 +75,7 @@ def ingest(
         report = run(
             uri,
             images | labels,
-            labels=list(labels) or None,
+            labels=list(labels),  # an empty list too: names do not tell where options do
             obs_meta=obs_meta,
             orientation=orientation,
             subject_regex=subject_regex,
@@ -86,6 +87,11 @@ def ingest(
             commit_interval_s=commit_interval,
             config=config,
         )
+        report.notes += [
+            f"{name!r} is ingested as an image, as told; if it holds labels, give it with --label, into a new store"
+            for name in images
+            if is_label_name(name)
+        ]
     except IngestError as error:
         typer.echo(f"error: {error}", err=True)
         _summary(error.report, sorted({*images, *labels}))
@@ -112,6 +118,8 @@ def _sources(values: list[str], option: str) -> dict[str, str]:
 def _tile(value: str) -> Any:
     from radioloader.config import TileConfig
 
+    if value == "custom":
+        raise ConfigError("--tile custom needs the extents themselves: give them instead, such as --tile 64,64,32")
     parts = value.split(",")
     if len(parts) == 1 and not value.isdigit():
         return TileConfig(orientation=cast(Any, value))

@@ -17,7 +17,7 @@ import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -33,6 +33,7 @@ SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 _TEXT_FIELDS = ("data_type", "db_name", "descrip", "aux_file")
 _DEFLATE_LIMIT = 1100  # no gzip stream expands more than about 1,032 times
 _CHUNK = 2**20
+_NIFTI1, _NIFTI2 = 348, 540  # bytes of a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ def source_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     if suffix.startswith(".nii"):
         files = (path, path)
     else:
-        base = path.name[: -len(suffix)]
-        files = (_sibling(path, base, "hdr"), _sibling(path, base, "img"))
+        sibling = _sibling(path, path.name[: -len(suffix)], suffix)
+        files = (path, sibling) if suffix.startswith(".hdr") else (sibling, path)
     for file in files:
         if file.is_symlink() and not file.exists():
             raise FormatError(f"{file}: a link to {file.readlink()}, which does not exist; fetch or restore it")
@@ -94,8 +95,12 @@ def source_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     return files
 
 
-def _sibling(path: Path, base: str, kind: str) -> Path:
-    options = [path.with_name(f"{base}.{k}{z}") for k in (kind, kind.upper()) for z in ("", ".gz")]
+def _sibling(path: Path, base: str, suffix: str) -> Path:
+    """The other file of a pair: compressed like this one when both forms are there."""
+    kind = "img" if suffix.startswith(".hdr") else "hdr"
+    kinds = (kind.upper(), kind) if path.name[len(base) + 1].isupper() else (kind, kind.upper())
+    endings = (".gz", ".GZ", "") if suffix.endswith(".gz") else ("", ".gz", ".GZ")
+    options = [path.with_name(f"{base}.{kind}{ending}") for ending in endings for kind in kinds]
     return next((option for option in options if option.exists()), options[0])
 
 
@@ -107,7 +112,7 @@ def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
     """
     header_file, _ = source_files(path)
     with _explained(header_file), _open(header_file) as (stream, _):
-        block = stream.read(540)
+        block = stream.read(_NIFTI2)
     return _parse(block, Path(path))
 
 
@@ -129,10 +134,10 @@ def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[
     expected = math.prod(header.shape) * file_dtype.itemsize
     if header_file != voxel_file:
         digest.update(header_file.read_bytes())
-    with _explained(voxel_file), _open(voxel_file, digest) as (stream, compressed):
+    with _explained(voxel_file), _open(voxel_file, digest) as (stream, raw):
         size = voxel_file.stat().st_size
         # Before allocating: a broken header may promise terabytes.
-        if expected > size * (_DEFLATE_LIMIT if compressed else 1):
+        if expected > size * (_DEFLATE_LIMIT if stream is not raw else 1):
             raise FormatError(
                 f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises"
             )
@@ -144,8 +149,14 @@ def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[
             raise FormatError(
                 f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}"
             )
-        while stream.read(_CHUNK):  # to the end: the gzip checksum, and the hash of the whole file
+        # To the end: the gzip checksum, and the hash of the whole file
+        with _up_to_garbage() as garbage:
+            while stream.read(_CHUNK):
+                pass
+        while raw.read(_CHUNK):
             pass
+    if garbage:
+        header = replace(header, notes=(*header.notes, "what follows the compressed data is not gzip; it was left out"))
     array = voxels.view(file_dtype).reshape(header.shape, order="F")
     if file_dtype != header.dtype:
         array = array.byteswap(inplace=True).view(header.dtype)
@@ -169,6 +180,8 @@ def write_nifti(
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise FormatError(f"{path}: can write .nii and .nii.gz, got another suffix")
+    if path.is_dir():
+        raise FormatError(f"{path}: cannot be written, it is a folder; give the name of a file")
     header = _nibabel_header(block)
     if dtype is not None:
         header.set_data_dtype(dtype)
@@ -258,15 +271,16 @@ def _nibabel_header(block: bytes, *, check: bool = False) -> Any:
     """The nibabel header of a block. With ``check``, fields that nibabel finds out of order are set right, as by ``nibabel.load``."""
     import nibabel as nib
 
+    # As nibabel tells them apart: NIfTI-1 by its magic, whatever sizeof_hdr says, NIfTI-2 by sizeof_hdr.
     sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
-    if 540 in sizes and len(block) >= 540:
-        kind, block = nib.Nifti2Header, block[:540]
-    elif 348 in sizes and len(block) >= 348:
-        kind, block = nib.Nifti1Header, block[:348]
-        if block[344:347] not in (b"n+1", b"ni1"):
-            raise FormatError(
-                "an Analyze 7.5 header, which does not say which side is left; convert the file to NIfTI with a tool that knows its origin"
-            )
+    if len(block) >= _NIFTI1 and block[344:348] in (b"n+1\0", b"ni1\0"):
+        kind, block = nib.Nifti1Header, block[:_NIFTI1]
+    elif 540 in sizes and len(block) >= _NIFTI2:
+        kind, block = nib.Nifti2Header, block[:_NIFTI2]
+    elif 348 in sizes and len(block) >= _NIFTI1:
+        raise FormatError(
+            "an Analyze 7.5 header, which does not say which side is left; convert the file to NIfTI with a tool that knows its origin"
+        )
     else:
         raise FormatError("not a NIfTI file (no NIfTI header at its beginning)")
     # nibabel logs what it sets right; what matters of it is in our notes and errors
@@ -296,19 +310,35 @@ class _Hashing(io.RawIOBase):
 
 
 @contextmanager
-def _open(path: Path, digest: Any = None) -> Iterator[tuple[BinaryIO, bool]]:
-    """The decompressed stream of a file and whether it is compressed, which its first bytes say, not its name."""
+def _open(path: Path, digest: Any = None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The decompressed stream of a file and the stream below it: the same one where the first bytes (not the name) say that the file
+    is not compressed."""
     with open(path, "rb", buffering=0) as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        raw = io.BufferedReader(_Hashing(cast(BinaryIO, file), digest), buffer_size=_CHUNK)
+        raw = cast(BinaryIO, io.BufferedReader(_Hashing(cast(BinaryIO, file), digest), buffer_size=_CHUNK))
         if path.stat().st_size == 0:
             raise FormatError(f"{path}: the file is empty (0 bytes)")
         if compressed:
             with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                yield cast(BinaryIO, stream), True
+                yield cast(BinaryIO, stream), raw
         else:
-            yield cast(BinaryIO, raw), False
+            yield raw, raw
+
+
+@contextmanager
+def _up_to_garbage() -> Iterator[list[str]]:
+    """Ends where something else than gzip follows a whole, checked gzip stream, and then holds what Python says of it. nibabel never
+    looks there. Only for what comes after the bytes that are needed: these must be whole."""
+    found: list[str] = []
+    try:
+        yield found
+    except gzip.BadGzipFile as error:
+        if not str(error).startswith(
+            "Not a gzipped file"
+        ):  # as opposed to a wrong checksum, or a broken further stream
+            raise
+        found.append(str(error))
 
 
 @contextmanager

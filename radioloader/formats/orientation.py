@@ -20,7 +20,7 @@ def check_orientation(codes: str) -> str:
     Raises:
         ConfigError: They do not.
     """
-    upper = codes.upper()
+    upper = codes.upper() if isinstance(codes, str) else ""
     if len(upper) != 3 or {next((i for i, axis in enumerate(_AXES) if c in axis), -1) for c in upper} != {0, 1, 2}:
         raise ConfigError(f"orientation={codes!r} is not three axis codes, one each of L/R, P/A and I/S, such as 'RAS'")
     return upper

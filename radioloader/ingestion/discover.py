@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from radioloader.errors import ConfigError
-from radioloader.formats.nifti import SUFFIXES, stem
+from radioloader.formats.nifti import SUFFIXES
+from radioloader.ingestion.naming import KnownIds, name_subjects, normal
 
 __all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name"]
 
@@ -40,12 +41,14 @@ class Cohort:
         failures: Why a subject cannot be ingested, by subject.
         notes: What a user should know.
         rule: How subject ids were made from file names.
+        guessed: The subjects whose ids come from file names, not from the user (a mapping, or a regular expression).
     """
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rule: str = ""
+    guessed: set[str] = field(default_factory=set)
 
 
 def is_label_name(name: str) -> bool:
@@ -54,13 +57,20 @@ def is_label_name(name: str) -> bool:
     return bool(_LABEL_WORDS & set(words))
 
 
-def discover(images: Mapping[str, Source], *, subject_regex: str | None = None, allow_missing: bool = False) -> Cohort:
+def discover(
+    images: Mapping[str, Source],
+    *,
+    subject_regex: str | None = None,
+    allow_missing: bool = False,
+    known: KnownIds | None = None,
+) -> Cohort:
     """Match files across collections.
 
     Args:
         images: Source of each collection: a glob, a folder, a list of paths, or a mapping from subject id to path.
         subject_regex: Finds the subject id in a path: its group ``subject``, else its first group, else all that it matches.
         allow_missing: Accept subjects that some collections have no file of.
+        known: The ids under which a store has a file already; ids that come from file names keep to them.
 
     Raises:
         ConfigError: A source matches nothing, or files cannot be matched to subjects.
@@ -77,17 +87,30 @@ def discover(images: Mapping[str, Source], *, subject_regex: str | None = None, 
     for name, source in images.items():
         if not isinstance(name, str) or not name:
             raise ConfigError(f"the collection name {name!r} is not a non-empty string")
+        if "\0" in name:
+            raise ConfigError(
+                f"the collection name {name!r} holds a NUL character, which a store does not keep; rename it"
+            )
         if isinstance(source, Mapping):
             named[name] = {}
             for subject, path in source.items():
-                named[name].setdefault(str(subject), []).append(_absolute(path))
+                named[name].setdefault(normal(str(subject)), []).append(_absolute(path))
             if not named[name]:
                 raise ConfigError(f"collection {name!r}: the mapping is empty")
         else:
             unnamed[name] = find_files(name, source)
     if unnamed:
-        cohort.rule, grouped = _name_subjects(unnamed, named, subject_regex)
-        named |= grouped
+        naming = name_subjects(unnamed, named, subject_regex, known)
+        cohort.rule = naming.rule
+        if subject_regex is None:
+            cohort.guessed = set().union(*naming.groups.values()) - set().union(*named.values())
+        if naming.kept:
+            subject, by_name = min(naming.kept.items())
+            cohort.notes.append(
+                f"{len(naming.kept)} subjects keep the ids that the store has for their files, such as {subject!r} (by file names it "
+                f"would now be {by_name!r})"
+            )
+        named |= naming.groups
     _match({name: named[name] for name in images}, cohort, allow_missing=allow_missing)
     return cohort
 
@@ -160,111 +183,12 @@ def _without_twins(paths: list[str]) -> list[str]:
     return [path for path in paths if not (voxels.search(path) and voxels.sub("", path) in pairs)]
 
 
-Rule = Callable[[str, list[str]], list[str]]
-
-
-def _by_bids(_: str, paths: list[str]) -> list[str]:
-    found = [re.match(r"(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)(?=_|$)", stem(path)) for path in paths]
-    return [match.group(1) if match else stem(path) for match, path in zip(found, paths, strict=True)]
-
-
-def _by_name(name: str, paths: list[str]) -> list[str]:
-    stems = _by_stem(name, paths)
-    ending = re.compile(rf"[_\-. ]{re.escape(name)}$", re.I)
-    return [ending.sub("", text) for text in stems] if all(ending.search(text) for text in stems) else stems
-
-
-def _by_stem(_: str, paths: list[str]) -> list[str]:
-    return [stem(path) for path in paths]
-
-
-def _by_trimmed_stem(name: str, paths: list[str]) -> list[str]:
-    """Stem without the ending, from a delimiter on, that all files of the collection have (such as nnU-Net's ``_0000``)."""
-    stems = _by_name(name, paths)
-    if stems != _by_stem(name, paths):
-        return stems
-    if len(stems) == 1:
-        return [re.sub(r"_\d{4}$", "", stems[0])]
-    common = os.path.commonprefix([text[::-1] for text in stems])[::-1]  # noqa: RUF071 - characters are meant
-    cut = re.search(r"[_\-. ]", common)
-    length = len(common) - cut.start() if cut else 0
-    return [text[: len(text) - length] for text in stems] if all(len(text) > length for text in stems) else stems
-
-
-def _by_folder(_: str, paths: list[str]) -> list[str]:
-    return [os.path.basename(os.path.dirname(path)) for path in paths]
-
-
-_RULES: dict[str, Rule] = {
-    "BIDS entities (sub-, ses-)": _by_bids,
-    "file name without the collection's name": _by_name,
-    "file name": _by_stem,
-    "file name without what all files of the collection end in": _by_trimmed_stem,
-    "folder name": _by_folder,
-}
-
-
-def _name_subjects(
-    unnamed: Mapping[str, list[str]], named: Mapping[str, Mapping[str, list[str]]], regex: str | None
-) -> tuple[str, dict[str, dict[str, list[str]]]]:
-    """Subject ids by the first rule under which most subjects have a file in every collection."""
-    rules = _RULES if regex is None else {f"subject_regex={regex!r}": _by_regex(regex)}
-    best: tuple[tuple[int, int], str, dict[str, dict[str, list[str]]]] | None = None
-    for text, rule in rules.items():
-        grouped: dict[str, dict[str, list[str]]] = {}
-        ids = {name: rule(name, paths) for name, paths in unnamed.items()}
-        if (
-            regex is None
-            and rule is not _by_stem
-            and ids == {name: _by_stem(name, paths) for name, paths in unnamed.items()}
-        ):
-            continue  # the rule changes nothing; plain file names have their own turn
-        for name, paths in unnamed.items():
-            groups: dict[str, list[str]] = {}
-            for subject, path in zip(ids[name], paths, strict=True):
-                groups.setdefault(subject, []).append(path)
-            grouped[name] = groups
-        everywhere = set.intersection(*[set(groups) for groups in [*grouped.values(), *named.values()]])
-        unique = sum(len(group) == 1 for groups in grouped.values() for group in groups.values())
-        complete = sum(all(len(grouped[name].get(subject, [""])) == 1 for name in grouped) for subject in everywhere)
-        if best is None or (complete, unique) > best[0]:
-            best = ((complete, unique), text, grouped)
-    assert best is not None
-    (complete, _), text, grouped = best
-    if not complete and len(unnamed) + len(named) > 1:
-        examples = "; ".join(f"{name}: {sorted(groups)[:3]}" for name, groups in [*grouped.items(), *named.items()])
-        raise ConfigError(
-            f"no subject has a file in every collection, going by file names ({examples}); "
-            "give subject_regex (--subject-regex), or a mapping from subject id to path for each collection"
-        )
-    return text, grouped
-
-
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:  # bytes of a file name that are not UTF-8 become lone surrogates
         return False
     return True
-
-
-def _by_regex(regex: str) -> Rule:
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise ConfigError(f"subject_regex={regex!r} is not a regular expression: {error}") from error
-
-    def rule(name: str, paths: list[str]) -> list[str]:
-        subjects = []
-        for path in paths:
-            match = pattern.search(path.replace(os.sep, "/"))
-            if match is None:
-                raise ConfigError(f"collection {name!r}: subject_regex={regex!r} finds nothing in {path}")
-            groups = match.groupdict()
-            subjects.append(groups.get("subject") or (match.group(1) if match.groups() else match.group(0)))
-        return subjects
-
-    return rule
 
 
 def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, allow_missing: bool) -> None:
@@ -288,6 +212,10 @@ def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, al
                 )
         if not subject:
             problems.append(f"empty subject id for {', '.join(files.values())}")
+        if "\0" in subject:
+            problems.append(
+                f"the subject id {subject!r} of {', '.join(files.values())} holds a NUL character; give another id"
+            )
         broken = [text for text in [*files.values(), subject] if not _is_unicode(text)]
         if broken:
             problems.append(f"{broken[0]}: the name is not valid UTF-8; rename it")

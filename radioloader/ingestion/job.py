@@ -14,11 +14,21 @@ from radioloader.ingestion.discover import Cohort
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
-from radioloader.ingestion.subject import Grid, Known, SubjectResult, SubjectTask, Target, ingest_subject, recipe_of
+from radioloader.ingestion.stored import read_sources
+from radioloader.ingestion.subject import (
+    Grid,
+    SubjectResult,
+    SubjectTask,
+    Target,
+    discard,
+    ingest_subject,
+    recipe_of,
+)
 from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections, read_index
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
+from radioloader.storage.uri import join
 
 __all__ = ["Job"]
 
@@ -46,7 +56,9 @@ class Job:
         self._finished: list[SubjectResult] = []
         self._made: set[str] = set()
         self._collections = self._open_collections()
-        self._known = self._read_known()
+        self._sources = read_sources(store, transaction.commits)
+        for subject, reason in self._sources.taken(cohort).items():
+            cohort.failures.setdefault(subject, reason)
         self._stored = self._read_stored()
 
     def _open_collections(self) -> dict[str, tuple[CollectionInfo, bool]]:
@@ -64,18 +76,6 @@ class Job:
                 (info, False) if info is not None else (CollectionInfo(token_hex(8), name, kind, {}), True)
             )
         return collections
-
-    def _read_known(self) -> dict[str, dict[str, Known]]:
-        known: dict[str, dict[str, Known]] = {}
-        for name, (info, new) in self._collections.items():
-            if not new:
-                columns = ["obs_id", "obs_subject_id", "source_hash", "recipe"]
-                rows = newest(self._store.table("c", info.id, "obs").read(columns), self._transaction.commits, "obs_id")
-                for subject, source_hash, recipe in zip(
-                    rows["obs_subject_id"], rows["source_hash"], rows["recipe"], strict=True
-                ):
-                    known.setdefault(subject, {})[name] = Known(source_hash, recipe)
-        return known
 
     def _read_stored(self) -> dict[str, dict[str, Grid]]:
         """Grids of the volumes in collections that this ingest does not touch, by subject and collection."""
@@ -114,7 +114,7 @@ class Job:
         }
         for subject, files in self._cohort.files.items():
             if subject not in self._cohort.failures:
-                known = self._known.get(subject, {})
+                known = {n: k for n, k in self._sources.volumes.get(subject, {}).items() if n in files}
                 stored = self._stored.get(subject, {})
                 yield SubjectTask(
                     subject, files, targets, known, stored, self._orientation, self._tolerance_mm, self._config
@@ -136,6 +136,7 @@ class Job:
         results = run(ingest_subject, self._tasks(), workers=workers, executor=executor, lost=_lost)
         try:
             for result in results:
+                self._refuse_twin(result)
                 if result.failure is None:
                     self._finished.append(result)
                 elif result.fatal:
@@ -159,6 +160,20 @@ class Job:
             if isinstance(error, StoreWriteError):
                 raise StoreWriteError(f"{error}; {kept}: make room, and run the same command again") from error
             raise
+
+    def _refuse_twin(self, result: SubjectResult) -> None:
+        """Fail a subject that is another one of the store under a new id; what it wrote is removed."""
+        hashes = {name: row["source_hash"] for name, row in result.rows.items()}
+        twin = self._sources.twin(result.subject, hashes)
+        if twin is not None:
+            reason, note = self._sources.same_patient(result.subject, twin, hashes, self._cohort)
+            result.notes += [] if note is None else [note]
+            if reason is not None:
+                uris = [
+                    join(self._store.collection_uri(self._collections[n][0].id), r["uri"])
+                    for n, r in result.rows.items()
+                ]
+                discard(result, reason, uris, self._config)
 
     def _item(self, result: SubjectResult) -> IngestItem:
         status = "failed" if result.failure is not None else "ingested" if result.rows else "skipped"

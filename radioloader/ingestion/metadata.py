@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,15 +73,25 @@ def read_table(source: pd.DataFrame | str | os.PathLike[str]) -> MetadataTable:
         raise CatalogError(
             f"{name}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got {list(frame.columns)}"
         )
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise CatalogError(f"{name}: the column {repeated[0]!r} occurs more than once; rename one")
+    by_text: dict[str, Any] = {}
+    for column in frame.columns:
+        text = str(column)
+        if text in by_text:
+            both = by_text[text]
+            raise CatalogError(
+                f"{name}: the column {column!r} occurs more than once; rename one"
+                if type(both) is type(column)
+                else f"{name}: the columns {both!r} and {column!r} have the same name in a store; rename one"
+            )
+        by_text[text] = column
+        if problem := _text_problem(text):
+            raise CatalogError(f"{name}: the column name {column!r} {problem}; rename it")
     empty = np.flatnonzero(frame[key].isna())
     if empty.size:
         raise CatalogError(
             f"{name}: {empty.size} rows have no {key}, the first is row {empty[0] + 1}; fill it in, or remove the row"
         )
-    ids = [str(value) for value in frame[key]]
+    ids = [unicodedata.normalize("NFC", str(value)) for value in frame[key]]
     twice = sorted(subject for subject, count in Counter(ids).items() if count > 1)
     if twice:
         raise CatalogError(f"{name}: {key} is not unique, such as {twice[:3]}; keep one row for each subject")
@@ -104,10 +116,14 @@ def load_metadata(
     """
     name, key, ids, frame = table.name, table.key, table.ids, table.frame
     wanted = set(subjects)
-    if not wanted & set(ids) and wanted & {f"sub-{subject}" for subject in ids}:
+    if not {*subjects, *map(_person, subjects)} & set(ids):
         ids = [f"sub-{subject}" for subject in ids]  # BIDS allows the bare label in participants.tsv
-    kept = [place for place, subject in enumerate(ids) if subject in wanted]
-    metadata = Metadata([], {ids[place]: {} for place in kept})
+    place_of = {subject: place for place, subject in enumerate(ids)}
+    # participants.tsv has one row for a person, whose sessions are subjects of their own here.
+    row_of = {subject: subject if subject in place_of else _person(subject) for subject in sorted(wanted)}
+    row_of = {subject: row for subject, row in row_of.items() if row in place_of}
+    kept = sorted({place_of[row] for row in row_of.values()})
+    metadata = Metadata([], {subject: {} for subject in row_of})
     for column in frame.columns:
         if column == key:
             continue
@@ -118,25 +134,39 @@ def load_metadata(
             continue  # no value to go by: a column appears, with the kind it then has, when it first has one
         kind = _kind(series, typed=table.typed) if old is None else old.kind
         metadata.columns.append(Column(on_disk, kind, nullable=kind in ("str", "int", "bool")))
-        for place, value in zip(kept, _values(series.iloc[kept], kind, f"{name}, column {column!r}"), strict=True):
-            metadata.rows[ids[place]][on_disk] = value
-    if not kept and wanted:
+        values = _values(series.iloc[kept], kind, f"{name}, column {column!r}", new=old is None)
+        by_place = dict(zip(kept, values, strict=True))
+        for subject, row in row_of.items():
+            metadata.rows[subject][on_disk] = by_place[place_of[row]]
+    if not row_of and wanted:
         raise CatalogError(
-            f"{name}: none of its {len(ids)} rows is of a subject here; its {key} are like {ids[:3]}, the subjects like "
+            f"{name}: none of its {len(ids)} rows is of a subject here; its {key} are like {table.ids[:3]}, the subjects like "
             f"{sorted(wanted)[:3]}; use the same ids in both"
         )
     notes = []
-    without = sorted(wanted - set(ids))
+    shared = [subject for subject, row in row_of.items() if row != subject]
+    if shared:
+        notes.append(
+            f"{name}: {len(shared)} subjects have no row of their own and get that of the person, such as {shared[0]!r} that of "
+            f"{row_of[shared[0]]!r}"
+        )
+    without = sorted(wanted - set(row_of))
     if without:
         notes.append(
             f"{name}: no row for {len(without)} of {len(wanted)} subjects, such as {without[:3]}; their columns are missing"
         )
-    unused = sorted(set(ids) - wanted)
+    unused = sorted(set(ids) - set(row_of.values()))
     if unused:
         notes.append(
             f"{name}: {len(unused)} rows have no subject among the images, such as {unused[:3]}; they were left out"
         )
     return metadata, notes
+
+
+def _person(subject: str) -> str:
+    """The ``sub-`` entity of a BIDS id with more entities; other ids as they are."""
+    match = re.match(r"(sub-[A-Za-z0-9]+)_", subject)
+    return match.group(1) if match else subject
 
 
 def _read(source: Any) -> tuple[pd.DataFrame, str]:
@@ -147,14 +177,19 @@ def _read(source: Any) -> tuple[pd.DataFrame, str]:
         if frame.index.name in SUBJECT_COLUMNS:
             frame = frame.reset_index()
         return frame, "obs_meta"
+    if not isinstance(source, str | os.PathLike):
+        raise CatalogError(
+            f"obs_meta is a {type(source).__name__}; give a DataFrame or the path of a .csv or .tsv file"
+        )
     path = Path(source)
+    if path.is_dir():
+        raise CatalogError(f"{path}: this is a folder; obs_meta is a DataFrame or the path of a .csv or .tsv file")
     if not path.is_file():
         raise CatalogError(f"{path}: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file")
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        frame = pd.read_csv(
-            path, sep=separator, dtype=dict.fromkeys(SUBJECT_COLUMNS, str), encoding="utf-8-sig", keep_default_na=True
-        )
+        # All as text: what pandas takes for numbers may be codes (a site called 0012), and is not to be undone.
+        frame = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", keep_default_na=True)
     except (ValueError, OSError) as error:
         raise CatalogError(f"{path}: could not be read as a table: {error}") from error
     return frame, str(path)
@@ -163,6 +198,8 @@ def _read(source: Any) -> tuple[pd.DataFrame, str]:
 def _kind(series: pd.Series[Any], *, typed: bool) -> str:
     import pandas as pd
 
+    if not typed:
+        return _kind_of_text([text for text in series if isinstance(text, str)])
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.astype(series.cat.categories.dtype if not series.isna().any() else object).infer_objects()
     if pd.api.types.is_bool_dtype(series):
@@ -170,16 +207,7 @@ def _kind(series: pd.Series[Any], *, typed: bool) -> str:
     if pd.api.types.is_integer_dtype(series):
         return "int"
     if pd.api.types.is_float_dtype(series):
-        # Read from a file, a column of whole numbers with a gap becomes floats; it holds whole numbers all the same.
-        values = series.dropna()
-        whole = (
-            not typed
-            and series.isna().any()
-            and len(values)
-            and (values == values.round()).all()
-            and values.abs().max() < 2**53
-        )
-        return "int" if whole else "float"
+        return "float"
     if pd.api.types.is_datetime64_any_dtype(series):
         return "datetime"
     values = series.dropna()
@@ -188,13 +216,44 @@ def _kind(series: pd.Series[Any], *, typed: bool) -> str:
     return "str"
 
 
-def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
+_TRUTH = {"true": True, "false": False}
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan", re.I)
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+
+
+def _kind_of_text(texts: Sequence[str]) -> str:
+    """The kind of a file's column, which is not text only where nothing is lost: ``007`` is a code, and so is a number that is too long."""
+    texts = [text.strip() for text in texts]
+    if not texts:
+        return "str"
+    if all(text.lower() in _TRUTH for text in texts):
+        return "bool"
+    whole = [int(text) for text in texts if _WHOLE.fullmatch(text)]
+    if len(whole) == len(texts):
+        return "int" if all(-(2**63) <= number < 2**63 for number in whole) else "str"
+    if all(_NUMBER.fullmatch(text) for text in texts):
+        return "float" if all(abs(number) <= 2**53 for number in whole) else "str"
+    if all(_TIME.fullmatch(text) for text in texts):
+        try:
+            for text in texts:
+                _datetime(text)
+        except ValueError:  # no such day, or out of range
+            return "str"
+        # Times with and without a zone side by side do not say which moment is meant.
+        return "datetime" if len({_TIME.fullmatch(text).group(4) is None for text in texts}) == 1 else "str"  # type: ignore[union-attr]
+    return "str"
+
+
+def _values(series: pd.Series[Any], kind: str, what: str, *, new: bool) -> Iterable[Any]:
     import pandas as pd
 
     converters: dict[str, Callable[[Any], Any]] = {
         "bool": _bool,
         "int": _int,
-        "float": float,
+        "float": _float,
         "str": _str,
         "datetime": _datetime,
     }
@@ -206,40 +265,90 @@ def _values(series: pd.Series[Any], kind: str, what: str) -> Iterable[Any]:
         try:
             yield convert(value)
         except (TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, _Unfit):
+                raise CatalogError(f"{what}: {value!r} {error}") from error
+            since = "the new column would hold" if new else "the column holds"
             raise CatalogError(
-                f"{what}: {value!r} does not fit, the column holds {_KINDS[kind]} since it was created; convert it, or use another column "
-                "name"
+                f"{what}: {value!r} does not fit, {since} {_KINDS[kind]}{'' if new else ' since it was created'}; convert it, or use "
+                "another column name"
             ) from error
 
 
 _KINDS = {"bool": "true and false", "int": "whole numbers", "float": "numbers", "str": "text", "datetime": "times"}
 
 
+class _Unfit(ValueError):
+    """A value that no column can hold; says why, and how to go on."""
+
+
 def _bool(value: Any) -> bool:
+    if isinstance(value, str):
+        return (
+            _TRUTH[value.strip().lower()] if value.strip().lower() in _TRUTH else bool(("0", "1").index(value.strip()))
+        )
     if isinstance(value, bool | np.bool_) or value in (0, 1):
         return bool(value)
     raise ValueError("expected true or false")
 
 
+def _text_problem(text: str) -> str | None:
+    """Why a store cannot keep a text as it is, or None."""
+    if "\0" in text:
+        return "holds a NUL character, which a store does not keep"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # would only be noticed by the commit
+        return "is not valid Unicode (it holds a lone surrogate)"
+    return None
+
+
 def _str(value: Any) -> str:
     text = str(value)
-    text.encode()  # lone surrogates cannot be stored, and would only be noticed by the commit
+    if problem := _text_problem(text):
+        raise _Unfit(f"{problem}; remove it")
     return text
 
 
 def _int(value: Any) -> int:
-    number = int(value)
+    if isinstance(value, str):
+        text = value.strip()
+        # 1.0 is how tables write whole numbers of a column that has gaps; 007 is a code, and would not come back.
+        number = int(text) if _WHOLE.fullmatch(text) else _whole(_float(text))
+    else:
+        number = _whole(value)
     if not -(2**63) <= number < 2**63:
-        raise OverflowError("the number does not fit into 64 bits")
-    if number != value and not isinstance(value, str):
+        raise _Unfit(
+            "is a whole number of more than 64 bits with sign (-2**63 to 2**63 - 1); convert the column to text"
+        )
+    return number
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if number != value:
         raise ValueError("expected a whole number")
     return number
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError("expected a number")
+    return float(value)
 
 
 def _datetime(value: Any) -> np.datetime64:
     import pandas as pd
 
-    time = pd.Timestamp(value)
-    if time.tzinfo is not None:
-        time = time.tz_convert("UTC").tz_localize(None)
-    return np.datetime64(time.value, "ns")
+    if isinstance(value, str):
+        value = value.strip()
+        if not _TIME.fullmatch(value):
+            raise ValueError("expected a date or time in ISO 8601, such as 2024-05-01 or 2024-05-01T10:30:00")
+    elif isinstance(value, float | int | np.number):
+        raise ValueError("expected a time")
+    try:
+        time = pd.Timestamp(value)
+        if time.tzinfo is not None:
+            time = time.tz_convert("UTC").tz_localize(None)
+        return np.datetime64(time.as_unit("ns").value, "ns")
+    except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
+        raise _Unfit("is outside the times that a store holds, 1677 to 2262; convert the column to text") from error

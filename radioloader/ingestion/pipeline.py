@@ -13,8 +13,9 @@ from radioloader.errors import ConfigError
 from radioloader.formats.orientation import check_orientation
 from radioloader.ingestion.discover import Cohort, Source, discover, is_label_name
 from radioloader.ingestion.job import Job
-from radioloader.ingestion.metadata import read_table
+from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.report import IngestItem, IngestReport
+from radioloader.ingestion.stored import read_sources
 from radioloader.storage.store import Store
 
 if TYPE_CHECKING:
@@ -85,10 +86,19 @@ def ingest(
         raise ConfigError(f"grid_tolerance_mm={grid_tolerance_mm} must not be negative")
     if not commit_interval_s >= 0:
         raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
-    cohort = discover(images, subject_regex=subject_regex, allow_missing=allow_missing)
+    # All that can be wrong with the arguments is found before the store is made: a mistyped name should not leave one behind.
+    existing = Store.find(uri, config=config)
+    sources = None if existing is None else read_sources(existing, existing.commits())
+    cohort = discover(
+        images,
+        subject_regex=subject_regex,
+        allow_missing=allow_missing,
+        known=None if sources is None else sources.subjects_of,
+    )
     kinds = _kinds(images, labels)
-    # Before the store is made: a mistyped name should not leave one behind.
     table = None if obs_meta is None else read_table(obs_meta)
+    if table is not None and existing is None:
+        load_metadata(table, {}, list(cohort.files))
     report = IngestReport(str(uri), notes=list(cohort.notes))
     if cohort.rule:
         report.notes.append(f"subject ids come from: {cohort.rule}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,12 @@ from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, sou
 from radioloader.formats.orientation import reorient, turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
 from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied, statistics
+from radioloader.ingestion.stored import Known
 from radioloader.storage.catalog import obs_row, pack_occupied
 from radioloader.storage.uri import join
 from radioloader.storage.writer import remove_volume, write_volume
 
-__all__ = ["Grid", "Known", "SubjectResult", "SubjectTask", "Target", "ingest_subject", "recipe_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the store has of a volume already."""
-
-    source_hash: str
-    recipe: str
+__all__ = ["Grid", "SubjectResult", "SubjectTask", "Target", "discard", "ingest_subject", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +142,16 @@ def ingest_subject(task: SubjectTask) -> SubjectResult:
     except Exception as error:  # one subject must never stop the others
         result.failure = f"{', '.join(task.files.values())}: unexpected {type(error).__name__}: {error}"
     if result.failure is not None:
-        result.rows, result.foreground = {}, {}
-        for uri in written:
-            with contextlib.suppress(tiledb.TileDBError):
-                remove_volume(uri, task.config)
+        discard(result, result.failure, written, task.config)
     return result
+
+
+def discard(result: SubjectResult, reason: str, uris: Iterable[str], config: StorageConfig) -> None:
+    """Make a failure of a result, and remove the volumes that were written for it."""
+    result.failure, result.rows, result.foreground = reason, {}, {}
+    for uri in uris:
+        with contextlib.suppress(tiledb.TileDBError):
+            remove_volume(uri, config)
 
 
 def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written: list[str]) -> None:
@@ -223,9 +221,33 @@ def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[
     for label in (name for name, grid in grids.items() if grid.kind == "label"):
         problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
         if problems and all(problems) and any(name in headers for name in (label, *images)):
-            raise GridMismatchError(problems[0])
+            raise GridMismatchError(_turn_advice(task, headers, grids, label, images) or problems[0])
     new = [name for name in images[1:] if name in headers]
     return [p for name in new if (p := _grid_problem(grids, name, images[0], task.tolerance_mm)) is not None]
+
+
+def _turn_advice(
+    task: SubjectTask, headers: Mapping[str, NiftiHeader], grids: Mapping[str, Grid], label: str, images: Sequence[str]
+) -> str | None:
+    """What to say when a label and an image share their grid once the new one of them is turned like the stored one; else None."""
+    for image in images:
+        for new, old in ((label, image), (image, label)):
+            if new not in headers or old in headers:
+                continue
+            header, stored = headers[new], grids[old]
+            codes, wanted = axcodes(header.affine), axcodes(stored.affine)
+            shape, affine = turn_grid(header.shape, header.affine, codes, wanted)
+            turned = {**grids, new: Grid(grids[new].kind, grids[new].source, shape, affine)}
+            if _grid_problem(turned, label, image, task.tolerance_mm) is not None:
+                continue
+            way = f"give orientation={wanted!r} (--orientation {wanted})"
+            if task.orientation is not None and codes == wanted:
+                way = f"leave orientation={task.orientation!r} (--orientation) out, or {way}"
+            return (
+                f"{grids[new].source} ({new}) lies on the grid of {stored.source} ({old}), but that one is stored as {wanted}, and this "
+                f"one would be as {task.orientation or codes}: {way}, as it was when that one was ingested"
+            )
+    return None
 
 
 def _grid_problem(grids: Mapping[str, Grid], name: str, reference: str, tolerance_mm: float) -> str | None:

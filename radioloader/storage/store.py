@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import json
 import os
@@ -17,7 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import tiledb
@@ -26,11 +25,11 @@ from radioloader.config import StorageConfig, get_config
 from radioloader.errors import (
     NotAStoreError,
     ReadError,
-    StoreLockedError,
     StoreNotFoundError,
     StoreVersionError,
     StoreWriteError,
 )
+from radioloader.storage._lock import LOCK, creators_lock, writers_lock
 from radioloader.storage.context import context_for
 from radioloader.storage.table import Column, Commits, Table
 from radioloader.storage.uri import is_remote, join, normalise
@@ -41,6 +40,7 @@ FORMAT = "radioloader"
 FORMAT_VERSION = 1
 _COMMIT_BITS = 39
 _ABANDONED_AFTER_S = 3600
+_BUILDING = ".creating-"
 
 _TABLES: dict[str, list[Column]] = {
     "commits": [
@@ -79,12 +79,23 @@ class Store:
             StoreVersionError: A newer radioloader wrote it.
             ReadError: The object store cannot be reached, or refuses.
         """
-        store = cls(normalise(uri), get_config() if config is None else config)
-        if not store._check():
+        store = cls.find(uri, config=config)
+        if store is None:
+            place = normalise(uri)
             raise StoreNotFoundError(
-                f"there is no radioloader store at {store.uri}; create one with: radioloader ingest {store.uri} --image NAME=SOURCE"
+                f"there is no radioloader store at {place}; create one with: radioloader ingest {place} --image NAME=SOURCE"
             )
         return store
+
+    @classmethod
+    def find(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Store | None:
+        """The store at ``uri``, or None where one may be created: where nothing (or an empty folder) is.
+
+        Raises:
+            NotAStoreError, StoreVersionError, ReadError: As :meth:`open`.
+        """
+        store = cls(normalise(uri), get_config() if config is None else config)
+        return store if store._check() else None
 
     @classmethod
     def open_or_create(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Store:
@@ -127,7 +138,7 @@ class Store:
                     metadata = {name: group.meta[name] for name in ("format", "format_version") if name in group.meta}
         except tiledb.TileDBError as error:
             raise ReadError(f"could not open {self.uri}: {error}") from error
-        if not metadata and kind == "group" and is_remote(self.uri) and self._is_begun(ctx):
+        if not metadata and self._is_begun(kind, ctx):
             return False
         if metadata.get("format") != FORMAT:
             what = {None: "a folder with other content", "array": "a TileDB array", "group": "another TileDB group"}[
@@ -136,7 +147,13 @@ class Store:
             raise NotAStoreError(
                 f"{self.uri} is {what}, not a radioloader store; give another path, or an empty folder"
             )
-        version = int(metadata["format_version"])
+        version = metadata.get("format_version")
+        if not isinstance(version, int | np.integer) or version < 1:
+            found = "no format version" if version is None else f"the format version {version!r}"
+            raise NotAStoreError(
+                f"{self.uri} says that it is a radioloader store, but has {found}, expected a whole number from 1 on; restore it from a "
+                "backup, or give another path"
+            )
         if version > FORMAT_VERSION:
             raise StoreVersionError(
                 f"{self.uri} has format version {version}, this radioloader reads up to {FORMAT_VERSION}; "
@@ -144,13 +161,22 @@ class Store:
             )
         return True
 
-    def _is_begun(self, ctx: tiledb.Ctx) -> bool:
-        """Whether the group on an object store is what a creation leaves that was interrupted before it wrote the metadata."""
-        try:
-            names = {uri.rstrip("/").rpartition("/")[2] for uri in tiledb.VFS(ctx=ctx).ls(self.uri)}
-        except tiledb.TileDBError as error:
-            raise ReadError(f"could not look at {self.uri}: {error}") from error
-        return names <= {*_TABLES, "__tiledb_group.tdb", "__group", "__meta"}
+    def _is_begun(self, kind: str | None, ctx: tiledb.Ctx) -> bool:
+        """Whether what is there is only what a creation leaves that was interrupted before it wrote the metadata."""
+        parts = {*_TABLES, "__tiledb_group.tdb", "__group", "__meta"}
+        if is_remote(self.uri):
+            if kind != "group":
+                return False
+            try:
+                names = {uri.rstrip("/").rpartition("/")[2] for uri in tiledb.VFS(ctx=ctx).ls(self.uri)}
+            except tiledb.TileDBError as error:
+                raise ReadError(f"could not look at {self.uri}: {error}") from error
+            return names <= parts
+        names = set(os.listdir(self.uri))
+        # Locally the lock is there first, and tables come whole; what looks different is somebody else's.
+        if LOCK not in names or any(name not in {*parts, LOCK} and not name.startswith(_BUILDING) for name in names):
+            return False
+        return all(tiledb.object_type(join(self.uri, name), ctx=ctx) == "array" for name in names & _TABLES.keys())
 
     def _create(self) -> None:
         try:
@@ -166,8 +192,11 @@ class Store:
             ) from error
 
     def _create_locally(self) -> None:
-        # Built beside its place and renamed into it: nobody ever sees half a store.
         target = Path(self.uri)
+        if target.exists():
+            self._create_inside(target)
+            return
+        # Built beside its place and renamed into it: nobody ever sees half a store.
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in target.parent.glob(f".{glob.escape(target.name)}.creating-*"):
             with contextlib.suppress(OSError):
@@ -181,10 +210,30 @@ class Store:
                 scratch.rename(target)
             except OSError as error:
                 # Another process was first; its store is as good as ours.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not self._check():
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                if not self._check():
+                    self._create_inside(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _create_inside(self, target: Path) -> None:
+        """Create the store in a folder that exists and stays the same one: it may be a mount point, or somebody's working directory."""
+        with creators_lock(target):
+            if self._check():
+                return
+            for name in os.listdir(target):  # what an interrupted creation left, as _check said
+                if name.startswith((_BUILDING, "__")) or name in _TABLES:
+                    left = target / name
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            scratch = target / f"{_BUILDING}{secrets.token_hex(6)}"
+            try:
+                self._build(str(scratch))
+                # The metadata come last: with them it is a store.
+                for name in sorted(os.listdir(scratch), key=lambda name: name == "__meta"):
+                    (scratch / name).rename(target / name)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _build(self, uri: str) -> None:
         ctx = context_for(uri, self.config)
@@ -237,7 +286,7 @@ class Store:
         """
         with contextlib.ExitStack() as stack:
             if not is_remote(self.uri):
-                stack.enter_context(_lock(Path(self.uri)))
+                stack.enter_context(writers_lock(Path(self.uri)))
             yield Transaction(self)
 
     def create_collection(self, collection_id: str, tables: Mapping[str, Sequence[Column]]) -> None:
@@ -311,37 +360,3 @@ class Transaction:
         for table in [*touched, log]:
             table.consolidate()
         return version
-
-
-@contextlib.contextmanager
-def _lock(store: Path) -> Iterator[None]:
-    path = store / ".lock"
-    try:
-        file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, with the lock
-    except OSError as error:
-        raise StoreWriteError(
-            f"could not open {path} for writing: {error.strerror}; the store is read-only for this user"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise StoreLockedError(
-                f"another process ({file.read().strip() or 'unknown'}) is writing to {store}; wait until it has finished"
-            ) from error
-        except OSError as error:
-            raise StoreWriteError(
-                f"could not lock {path}: {error.strerror}; does the file system support flock?"
-            ) from error
-        try:
-            file.truncate(0)
-            file.write(f"pid {os.getpid()}\n")
-            file.flush()
-        except OSError as error:
-            raise StoreWriteError(f"could not write {path}: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            # Closing would not do: processes that were forked meanwhile hold the file, and with it the lock, open.
-            fcntl.flock(file, fcntl.LOCK_UN)

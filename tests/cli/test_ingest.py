@@ -244,6 +244,20 @@ def test_labels_are_what_label_says(cli: Cli, changing: Path, tmp_path: Path) ->
     assert {name: store[name].kind for name in store.collection_names} == {"mask": "image", "tissue": "label"}
 
 
+def test_images_are_what_image_says_also_without_labels(cli: Cli, changing: Path, tmp_path: Path) -> None:
+    words = ["ingest", tmp_path / "store", "--image", f"mask={changing}/images", "--workers", 1]
+    done = cli(*words)
+    assert done.status == 0
+    assert "note: 'mask' is ingested as an image, as told; if it holds labels, give it with --label" in done.out
+    assert "going by their names" not in done.out
+    assert rl.open(tmp_path / "store").mask.kind == "image"
+    # what it is does not hang on what comes with it
+    done = cli(*words, "--label", f"seg={changing}/labels")
+    assert (done.status, done.err.count("error")) == (0, 0)
+    store = rl.open(tmp_path / "store")
+    assert {name: store[name].kind for name in store.collection_names} == {"mask": "image", "seg": "label"}
+
+
 # Wrong arguments
 
 
@@ -269,6 +283,10 @@ def test_labels_are_what_label_says(cli: Cli, changing: Path, tmp_path: Path) ->
         (
             ["--image", "a=x", "--tile", "8,8"],
             "TileConfig.custom=(8, 8) must be three extents (x, y, z) of at least 1 voxel",
+        ),
+        (
+            ["--image", "a=x", "--tile", "custom"],
+            "--tile custom needs the extents themselves: give them instead, such as --tile 64,64,32",
         ),
         (["--image", "a=x", "--tile", "0"], "TileConfig.extent=0 must be at least 1 voxel"),
         (["--image", "a=x", "--codec", "gzip"], "CompressionConfig.codec='gzip' is not one of 'zstd', 'lz4', 'none'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from radioloader.errors import FormatError
-from radioloader.formats.nifti import read_header, read_voxels, write_nifti
+from radioloader.formats.nifti import read_header, read_voxels, source_files, write_nifti
 
 AFFINE = np.array([[0.0, -1.5, 0.1, 4.0], [1.1, 0.0, 0.0, -5.0], [0.2, 0.0, 2.0, 6.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -40,7 +41,7 @@ def nibabel_reads(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # not nibabel.load: an intent code may make it look for something else than an image
-            kind = nib.Nifti1Image if path.read_bytes()[0] == 92 else nib.Nifti2Image
+            kind = nib.Nifti1Image if nib.Nifti1Header.may_contain_header(path.read_bytes()) else nib.Nifti2Image
             image = kind.from_filename(path)
             return np.asanyarray(image.dataobj.get_unscaled()), image.affine
     except Exception:
@@ -225,6 +226,75 @@ def test_pairs_compressed_or_not(suffixes: tuple[str, str], tmp_path: Path) -> N
         np.testing.assert_allclose(header.affine, AFFINE, atol=1e-6)
         hashes.add(source_hash)
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("given", ["q.img.gz", "q.hdr.gz", "q.img", "q.hdr"])
+def test_a_file_of_a_pair_is_read_itself_with_the_sibling_of_its_compression(given: str, tmp_path: Path) -> None:
+    plain, packed = (np.full((3, 4, 5), value, np.int16) for value in (1, 2))
+    nib.save(nib.Nifti1Pair(packed, 2 * AFFINE), tmp_path / "q.img.gz")
+    nib.save(nib.Nifti1Pair(plain, AFFINE), tmp_path / "q.img")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["q.hdr", "q.hdr.gz", "q.img", "q.img.gz"]
+    zipped = ".gz" if given.endswith(".gz") else ""
+    assert source_files(tmp_path / given) == (tmp_path / f"q.hdr{zipped}", tmp_path / f"q.img{zipped}")
+    header, voxels, _ = read_voxels(tmp_path / given)
+    np.testing.assert_array_equal(voxels, packed if zipped else plain)
+    np.testing.assert_allclose(header.affine[:3], (2 * AFFINE if zipped else AFFINE)[:3], atol=1e-5)
+
+
+GARBAGE = {"text": b"some more text\n" * 50, "one byte": b"x", "zeros and text": bytes(100) + b"text"}
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(700), *GARBAGE.values()], ids=["nothing", "zeros", *GARBAGE])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.img.gz"])
+def test_what_follows_the_compressed_data_is_left_out_as_by_nibabel(tmp_path: Path, name: str, tail: bytes) -> None:
+    import hashlib
+
+    array = np.random.default_rng(0).integers(-9, 9, (13, 14, 15), dtype=np.int16)
+    nib.save((nib.Nifti1Image if ".nii" in name else nib.Nifti1Pair)(array, AFFINE), tmp_path / name)
+    data = (tmp_path / name).read_bytes() + tail
+    (tmp_path / name).write_bytes(data)
+    head = (tmp_path / "a.hdr.gz").read_bytes() if name == "a.img.gz" else b""
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / name).dataobj), array)
+    header, voxels, source_hash = read_voxels(tmp_path / name)
+    np.testing.assert_array_equal(voxels, array)
+    assert source_hash == hashlib.sha256(head + data).hexdigest()
+    expected = ("what follows the compressed data is not gzip; it was left out",) if tail in GARBAGE.values() else ()
+    assert header.notes == expected
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cut", "further stream cut", "further stream flipped"])
+def test_what_follows_does_not_hide_damage(tmp_path: Path, kind: str) -> None:
+    array = np.random.default_rng(0).integers(-9999, 9999, (9, 9, 9), dtype=np.int16)
+    nib.save(nib.Nifti1Image(array, AFFINE), tmp_path / "a.nii.gz")
+    data = bytearray((tmp_path / "a.nii.gz").read_bytes())
+    if kind == "flipped":
+        data[-6] ^= 1
+    elif kind == "cut":
+        data = data[:-300]
+    else:
+        more = bytearray(gzip.compress(b"more" * 99))
+        more[-6] ^= 1
+        data += more if kind.endswith("flipped") else more[:-9]
+    (tmp_path / "a.nii.gz").write_bytes(data + (b"" if kind == "further stream cut" else b"some more text" * 50))
+    with pytest.raises(FormatError, match=r"a\.nii\.gz: (truncated|corrupt gzip data)"):
+        read_voxels(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("size", [0, 1, 349, 540, -1])
+def test_a_wrong_size_of_the_header_is_set_right_as_by_nibabel(tmp_path: Path, size: int, endian: str) -> None:
+    array = np.random.default_rng(0).integers(-9, 9, (3, 4, 5), dtype=np.int16)
+    nib.save(nib.Nifti1Image(array, AFFINE, nib.Nifti1Header(endianness=endian)), tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[:4] = struct.pack(f"{endian}i", size)
+    (tmp_path / "a.nii").write_bytes(data)
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "a.nii").dataobj), array)
+    header, voxels, _ = read_voxels(tmp_path / "a.nii")
+    np.testing.assert_array_equal(voxels, array)
+    np.testing.assert_array_equal(header.affine, nib.load(tmp_path / "a.nii").affine)
+    assert header.block[:4] == struct.pack(f"{endian}i", 348)
+    write_nifti(tmp_path / "b.nii", voxels, block=header.block)
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "b.nii").dataobj), array)
 
 
 def test_the_hash_is_of_the_whole_file(tmp_path: Path, content: bytes) -> None:

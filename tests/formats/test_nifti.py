@@ -173,6 +173,10 @@ def test_writing_somewhere_impossible_names_the_path(tmp_path: Path) -> None:
         write_nifti(tmp_path / "nowhere" / "out.nii", voxels, block=header.block)
     with pytest.raises(FormatError, match=r"out\.mha"):
         write_nifti(tmp_path / "out.mha", voxels, block=header.block)
+    (tmp_path / "b.nii").mkdir()
+    with pytest.raises(FormatError, match=r"b\.nii: cannot be written, it is a folder; give the name of a file"):
+        write_nifti(tmp_path / "b.nii", voxels, block=header.block)
+    (tmp_path / "b.nii").rmdir()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,8 @@ def test_time_stays_where_it_is() -> None:
     np.testing.assert_array_equal(turn(turned, "RAS", "PIR"), voxels)
 
 
-@pytest.mark.parametrize("codes", ["", "RA", "RAR", "RAX", "RASL", "123"])
-def test_codes_that_are_no_orientation(codes: str) -> None:
+@pytest.mark.parametrize("codes", ["", "RA", "RAR", "RAX", "RASL", "123", 3, ("R", "A", "S"), b"RAS"])
+def test_codes_that_are_no_orientation(codes: Any) -> None:
     with pytest.raises(ConfigError, match="three axis codes"):
         check_orientation(codes)
 

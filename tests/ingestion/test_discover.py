@@ -131,6 +131,7 @@ def test_a_source_without_files_is_refused_by_name(tmp_path: Path, touch: Touch,
         ({"T1w": {}}, "collection 'T1w': the mapping is empty"),
         ({"T1w": None}, "collection 'T1w': None is no glob, folder, list of paths or mapping"),
         ({"": "x"}, "the collection name '' is not a non-empty string"),
+        ({"a\0": "x"}, "the collection name 'a\\x00' holds a NUL character, which a store does not keep; rename it"),
         ({3: "x"}, "the collection name 3 is not a non-empty string"),
     ],
 )
@@ -157,7 +158,7 @@ LAYOUTS: dict[str, tuple[dict[str, list[str]], list[str], str]] = {
     "nnU-Net": (
         {"T1w": ["BRATS_001_0000", "BRATS_002_0000"], "seg": ["BRATS_001", "BRATS_002"]},
         ["BRATS_001", "BRATS_002"],
-        "file name without what all files of the collection end in",
+        "file name without nnU-Net's channel (_0000)",
     ),
     "nnU-Net, two channels": (
         {
@@ -166,13 +167,25 @@ LAYOUTS: dict[str, tuple[dict[str, list[str]], list[str], str]] = {
             "seg": ["c1", "c11", "c21"],
         },
         ["c1", "c11", "c21"],
-        "file name without what all files of the collection end in",
+        "file name without nnU-Net's channel (_0000)",
     ),
     "nnU-Net, one case": (
         {"T1w": ["c1_0000"], "seg": ["c1"]},
         ["c1"],
-        "file name without what all files of the collection end in",
+        "file name without nnU-Net's channel (_0000)",
     ),
+    "nnU-Net, images alone": (
+        {"CT": ["case1_0000", "case2_0000"]},
+        ["case1", "case2"],
+        "file name without nnU-Net's channel (_0000)",
+    ),
+    "nnU-Net, images of another channel alone": (
+        {"PET": ["case1_0001", "case2_0001"]},
+        ["case1", "case2"],
+        "file name without nnU-Net's channel (_0000)",
+    ),
+    "nnU-Net, one image of another channel": ({"PET": ["case_0007"]}, ["case_0007"], "file name"),
+    "numbered cases": ({"CT": ["case_0000", "case_0001"]}, ["case_0000", "case_0001"], "file name"),
     "BIDS": (
         {"T1w": ["sub-01_T1w", "sub-02_T1w"], "seg": ["sub-01_space-orig_dseg", "sub-02_space-orig_dseg"]},
         ["sub-01", "sub-02"],
@@ -273,6 +286,15 @@ def test_a_mapping_names_its_subjects_and_others_are_matched_to_it(
     assert list(discover({"T1w": {7: "x/one.nii.gz"}}).files) == ["7"]  # type: ignore[dict-item]
 
 
+def test_names_that_differ_in_their_unicode_form_only_are_one_name(tmp_path: Path, touch: Touch) -> None:
+    composed, decomposed = "m\u00fcller", "mu\u0308ller"
+    touch(tmp_path, f"i/{decomposed}_T1w.nii.gz", f"l/{composed}_seg.nii.gz", f"p/{decomposed}/pet.nii.gz")
+    cohort = discover({"T1w": tmp_path / "i", "seg": tmp_path / "l", "PET": {decomposed: f"{tmp_path}/x.nii"}})
+    assert (list(cohort.files), cohort.failures) == ([composed], {})
+    assert cohort.files[composed]["T1w"] == f"{tmp_path}/i/{decomposed}_T1w.nii.gz"  # the file keeps its own name
+    assert list(discover({"PET": tmp_path / "p"}, subject_regex=r"/p/(.+)/").files) == [composed]
+
+
 def test_a_duplicate_subject_id_fails_with_all_its_files(tmp_path: Path, touch: Touch) -> None:
     touch(tmp_path, "s1/t1.nii.gz", "s1/t1.nii", "s2/t1.nii.gz", "l/s1/truth.nii.gz", "l/s2/truth.nii.gz")
     cohort = discover({"T1w": f"{tmp_path}/s*/*", "seg": tmp_path / "l"})
@@ -281,6 +303,11 @@ def test_a_duplicate_subject_id_fails_with_all_its_files(tmp_path: Path, touch: 
         "s1": f"duplicate subject id 's1' in collection 'T1w': {tmp_path}/s1/t1.nii, {tmp_path}/s1/t1.nii.gz; rename one, or give a "
         "mapping from subject id to path"
     }
+
+
+def test_an_id_that_a_store_would_cut_fails_alone() -> None:
+    cohort = discover({"T1w": {"a\0": "/x/a.nii", "b": "/x/b.nii"}})
+    assert cohort.failures == {"a\0": "the subject id 'a\\x00' of /x/a.nii holds a NUL character; give another id"}
 
 
 def test_a_name_that_is_not_utf8_fails_alone(tmp_path: Path, touch: Touch) -> None:

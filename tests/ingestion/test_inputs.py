@@ -319,6 +319,40 @@ def test_a_label_off_its_images_grid_fails_with_the_difference(
     assert rl.open(tmp_path / "store").CT.obs_subject_ids == ["a"]
 
 
+def test_a_label_that_only_lacks_the_stored_orientation_is_told_so(write_image: Write, tmp_path: Path) -> None:
+    lps = np.diag([-1.0, -1.0, 2.0, 1.0])
+    write_image(tmp_path / "i" / "a.nii.gz", VOXELS, lps)
+    write_image(tmp_path / "l" / "a.nii.gz", VOXELS % 3, lps)
+    assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, orientation="RAS", workers=1).ok
+    report = rl.ingest(tmp_path / "store", {"seg": tmp_path / "l"}, workers=1)
+    assert [item.reason for item in report.failed] == [
+        f"{tmp_path}/l/a.nii.gz (seg) lies on the grid of the stored volume 'a_CT' (CT), but that one is stored as RAS, and this one would "
+        "be as LPS: give orientation='RAS' (--orientation RAS), as it was when that one was ingested"
+    ]
+    assert rl.ingest(tmp_path / "store", {"seg": tmp_path / "l"}, orientation="RAS", workers=1).ok
+    store = rl.open(tmp_path / "store")
+    np.testing.assert_array_equal(store.seg.iloc[0].affine, store.CT.iloc[0].affine)
+    np.testing.assert_array_equal(store.seg.iloc[0].to_numpy(), store.CT.iloc[0].to_numpy() % 3)
+    # a label that is really elsewhere gets the old answer
+    write_image(tmp_path / "m" / "a.nii.gz", VOXELS % 3, lps + shifted(9.0) - np.eye(4))
+    report = rl.ingest(tmp_path / "store", {"mask": tmp_path / "m"}, workers=1)
+    assert report.failed[0].reason.endswith(ADVICE)
+
+
+def test_an_image_that_only_lacks_the_stored_labels_orientation_is_told_so(write_image: Write, tmp_path: Path) -> None:
+    lps = np.diag([-1.0, -1.0, 2.0, 1.0])
+    write_image(tmp_path / "i" / "a.nii.gz", VOXELS, lps)
+    write_image(tmp_path / "l" / "a.nii.gz", VOXELS % 3, lps)
+    assert rl.ingest(tmp_path / "store", {"seg": tmp_path / "l"}, workers=1).ok
+    report = rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, orientation="RAS", workers=1)
+    assert [item.reason for item in report.failed] == [
+        f"{tmp_path}/i/a.nii.gz (CT) lies on the grid of the stored volume 'a_seg' (seg), but that one is stored as LPS, and this one "
+        "would be as RAS: leave orientation='RAS' (--orientation) out, or give orientation='LPS' (--orientation LPS), as it was when that "
+        "one was ingested"
+    ]
+    assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, workers=1).ok
+
+
 def test_a_label_within_the_tolerance_is_taken(write_image: Write, tmp_path: Path) -> None:
     write_image(tmp_path / "i" / "a.nii.gz", VOXELS)
     write_image(tmp_path / "l" / "a.nii.gz", VOXELS % 3, shifted(0.04))

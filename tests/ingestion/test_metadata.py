@@ -33,7 +33,8 @@ def load(images: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, list
             tmp_path / "store", {"CT": images if source is None else source}, obs_meta=table, workers=1, **options
         )
         assert report.ok, str(report)
-        return rl.open(tmp_path / "store").obs_meta.read(), report.notes[1:]
+        notes = [note for note in report.notes if not note.startswith("subject ids come from")]
+        return rl.open(tmp_path / "store").obs_meta.read(), notes
 
     return run
 
@@ -68,7 +69,7 @@ def test_files_give_typed_columns_with_missing_values(load: Load, tmp_path: Path
     frame, notes = load(path)
     expect_table(frame)
     assert notes == []
-    assert frame.site.tolist() == [7, pd.NA, 9]  # not an id column: numbers are numbers
+    assert frame.site.dropna().tolist() == ["07", "09"]  # a code: as numbers they would not come back
 
 
 def test_a_frame_gives_typed_columns_with_missing_values(load: Load) -> None:
@@ -137,6 +138,30 @@ def test_bare_labels_of_a_bids_table_are_matched_to_sub_ids(load: Load, images: 
         [1, 2, 3],
         [],
     )
+
+
+@pytest.mark.parametrize("label", ["sub-01", "01"])
+def test_sessions_get_the_row_of_their_person(load: Load, images: Path, tmp_path: Path, label: str) -> None:
+    source = {
+        "sub-01_ses-1": images / "001.nii.gz",
+        "sub-01_ses-2": images / "002.nii.gz",
+        "sub-02": images / "003.nii.gz",
+    }
+    path = tmp_path / "participants.tsv"
+    path.write_text(f"participant_id\tage\tsex\n{label}\t31\tF\n{label.replace('1', '2')}\t44\tM\n")
+    frame, notes = load(path, source)
+    assert frame.obs_subject_id.tolist() == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    assert (frame.age.tolist(), frame.sex.tolist()) == ([31, 31, 44], ["F", "F", "M"])
+    assert notes == [
+        f"{path}: 2 subjects have no row of their own and get that of the person, such as 'sub-01_ses-1' that of 'sub-01'"
+    ]
+
+
+def test_a_session_with_a_row_of_its_own_keeps_it(load: Load, images: Path) -> None:
+    source = {"sub-01_ses-1": images / "001.nii.gz", "sub-01_ses-2": images / "002.nii.gz"}
+    table = pd.DataFrame({"participant_id": ["sub-01", "sub-01_ses-2"], "age": [31, 32]})
+    frame, _ = load(table, source)
+    assert frame.age.tolist() == [31, 32]
 
 
 def test_unknown_and_missing_subjects_are_noted(load: Load, tmp_path: Path) -> None:
@@ -241,6 +266,7 @@ def test_values_of_another_kind_than_the_column_are_refused(
         ([1, 2, 3], [1.0, 5.0, 3.0], [1, 5, 3]),
         ([1, 2, 3], ["1", "5", "3"], [1, 5, 3]),
         ([True, False, True], [0, 0, 1], [False, False, True]),
+        ([True, False, True], ["True", "false", "TRUE"], [True, False, True]),
     ],
 )
 def test_values_that_fit_the_columns_kind_are_converted(
@@ -288,6 +314,129 @@ def test_tables_that_cannot_be_used_are_refused_in_words_and_leave_no_store(imag
             rl.ingest(tmp_path / "store", {"CT": images}, obs_meta=table, workers=1)
         assert str(caught.value).startswith(text)
     assert not (tmp_path / "store").exists()
+
+
+def test_tables_that_do_not_fit_the_cohort_leave_no_store(images: Path, tmp_path: Path) -> None:
+    cases: list[tuple[Any, str]] = [
+        (
+            pd.DataFrame({"subject": ["x", "y"]}),
+            "obs_meta: none of its 2 rows is of a subject here; its subject are like ['x', 'y'], the subjects like ['001', '002', '003']; "
+            "use the same ids in both",
+        ),
+        (
+            pd.DataFrame({"subject": ["001"], "n": np.array([2**64 - 1], np.uint64)}),
+            "obs_meta, column 'n': 18446744073709551615 is a whole number of more than 64 bits with sign (-2**63 to 2**63 - 1); convert "
+            "the column to text",
+        ),
+        (
+            pd.DataFrame({"subject": ["001"], "day": np.array(["1600-01-01"], "datetime64[s]")}),
+            "obs_meta, column 'day': Timestamp('1600-01-01 00:00:00') is outside the times that a store holds, 1677 to 2262; convert the "
+            "column to text",
+        ),
+        (
+            pd.DataFrame({"subject": ["001"], "t": ["abc\0"]}),
+            "obs_meta, column 't': 'abc\\x00' holds a NUL character, which a store does not keep; remove it",
+        ),
+        (
+            pd.DataFrame([["001", 1, 2]], columns=["subject", 1, "1"]),
+            "obs_meta: the columns 1 and '1' have the same name in a store; rename one",
+        ),
+        (
+            pd.DataFrame({"subject": ["001"], "a\0": [1]}),
+            "obs_meta: the column name 'a\\x00' holds a NUL character, which a store does not keep; rename it",
+        ),
+        ([1], "obs_meta is a list; give a DataFrame or the path of a .csv or .tsv file"),
+        ({"a": 1}, "obs_meta is a dict; give a DataFrame or the path of a .csv or .tsv file"),
+        (tmp_path, f"{tmp_path}: this is a folder; obs_meta is a DataFrame or the path of a .csv or .tsv file"),
+    ]
+    for table, text in cases:
+        with pytest.raises(CatalogError) as caught:
+            rl.ingest(tmp_path / "store", {"CT": images}, obs_meta=table, workers=1)
+        assert str(caught.value) == text
+    assert not (tmp_path / "store").exists()
+
+
+# What a file's text means
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "values"),
+    [
+        (["1", "", "-3"], "int", [1, pd.NA, -3]),
+        (["007", "010", ""], "str", ["007", "010"]),
+        (["0", "00", "1"], "str", ["0", "00", "1"]),
+        (["0012", "3.5", ""], "str", ["0012", "3.5"]),
+        (["1_000", "2", ""], "str", ["1_000", "2"]),
+        (["+1", "2", ""], "float", [1.0, 2.0, np.nan]),
+        (["1.50", " 2", "1e-3"], "float", [1.5, 2.0, 0.001]),
+        (["12345678901234567890", "1", ""], "str", ["12345678901234567890", "1"]),
+        (["12345678901234567", "0.5", ""], "str", ["12345678901234567", "0.5"]),
+        (["TRUE", "false", "True"], "bool", [True, False, True]),
+        (["True", "maybe", ""], "str", ["True", "maybe"]),
+        (
+            ["2024-05-01", "", "1900-12-31"],
+            "datetime",
+            [pd.Timestamp("2024-05-01"), pd.NaT, pd.Timestamp("1900-12-31")],
+        ),
+        (
+            ["2024-05-01T10:30:00+02:00", "2024-05-01T10:30Z", ""],
+            "datetime",
+            [pd.Timestamp("2024-05-01T08:30"), pd.Timestamp("2024-05-01T10:30"), pd.NaT],
+        ),
+        (["2024-05-01T10:30:00Z", "2024-05-01T10:30:00", ""], "str", ["2024-05-01T10:30:00Z", "2024-05-01T10:30:00"]),
+        (["2024-02-30", "2024-02-01", ""], "str", ["2024-02-30", "2024-02-01"]),
+        (["1600-01-01", "2024-02-01", ""], "str", ["1600-01-01", "2024-02-01"]),
+        (["01.05.2024", "5/1/2024", ""], "str", ["01.05.2024", "5/1/2024"]),
+    ],
+)
+def test_a_column_of_a_file_is_text_unless_nothing_is_lost(
+    load: Load, tmp_path: Path, cells: list[str], kind: str, values: list[Any]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("subject,v\n" + "".join(f"{n:03d},{cell}\n" for n, cell in enumerate(cells, 1)))
+    frame, _ = load(path)
+    column = rl.open(tmp_path / "store").snapshot.store.table("obs_meta").columns()["user.v"]
+    assert column.kind == kind
+    if kind == "float":
+        np.testing.assert_array_equal(frame.v, values)
+    else:
+        assert (frame.v.dropna() if kind == "str" else frame.v).tolist() == values
+
+
+def test_a_later_file_gives_each_column_its_kind_in_the_store(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("subject,site,visits,dose,ok,day\n001,A12,1,0.5,True,2024-05-01\n")
+    load(path)
+    path.write_text("subject,site,visits,dose,ok,day\n002,,2.0,3,0,2024-06-01T12:00\n003,0012,3,4,true,\n")
+    frame, _ = load(path)
+    assert frame.site.tolist()[::2] == ["A12", "0012"]
+    assert frame.site.isna().tolist() == [False, True, False]
+    assert (frame.visits.tolist(), frame.dose.tolist(), frame.ok.tolist()) == (
+        [1, 2, 3],
+        [0.5, 3, 4],
+        [True, False, True],
+    )
+    assert frame.day.tolist() == [pd.Timestamp("2024-05-01"), pd.Timestamp("2024-06-01T12:00"), pd.NaT]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ("1", "007", "'007' does not fit, the column holds whole numbers since it was created"),
+        ("0.5", "007", "'007' does not fit, the column holds numbers since it was created"),
+        ("True", "maybe", "'maybe' does not fit, the column holds true and false since it was created"),
+        ("2024-05-01", "5/6/2024", "'5/6/2024' does not fit, the column holds times since it was created"),
+        ("2024-05-01", "20240501", "'20240501' does not fit, the column holds times since it was created"),
+    ],
+)
+def test_text_that_would_be_changed_is_refused(load: Load, tmp_path: Path, first: str, second: str, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"subject,v\n001,{first}\n")
+    load(path)
+    path.write_text(f"subject,v\n002,{first}\n003,{second}\n")
+    with pytest.raises(CatalogError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}, column 'v': {text}; convert it, or use another column name"
 
 
 def test_missing_values_of_a_later_table_replace_older_ones(load: Load) -> None:

@@ -154,6 +154,16 @@ def test_a_read_only_store_is_read_and_not_written(images: Path, mounted: Callab
     )
 
 
+def test_a_mount_point_becomes_a_store(images: Path, mounted: Callable[[str], Path]) -> None:
+    point = mounted("size=8m")
+    device = point.stat().st_dev
+    assert device != point.parent.stat().st_dev
+    rl.ingest(point, {"CT": images}, workers=1)
+    assert point.stat().st_dev == device
+    assert (point / "commits").is_dir()
+    assert rl.open(point).CT.loc["a"].to_numpy().sum() == 60
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_file_system_keeps_what_was_committed_and_the_next_run_completes(
     make_cohort: Callable[..., Path],

@@ -62,6 +62,98 @@ def test_an_empty_folder_becomes_a_store(tmp_path: Path) -> None:
     assert Store.open(tmp_path / "store").commits().version == 0
 
 
+def test_an_empty_folder_stays_the_same_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a mount point, or the folder that a shell stands in."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    inode = os.stat(".").st_ino
+    Store.open_or_create(".")
+    assert os.stat(tmp_path / "here").st_ino == os.stat(".").st_ino == inode
+    assert sorted(os.listdir(".")) == [
+        ".lock",
+        "__group",
+        "__meta",
+        "__tiledb_group.tdb",
+        "collections",
+        "commits",
+        "obs_meta",
+    ]
+    assert sorted(os.listdir(tmp_path)) == ["here", "link"]
+    for path in (".", tmp_path / "here", tmp_path / "link"):
+        assert Store.open(path).commits().version == 0
+    with Store.open(".").write() as transaction:
+        transaction.append(Store.open(".").table("obs_meta"), {"obs_subject_id": ["a"]})
+        transaction.commit("one", {})
+    assert subjects(Store.open(tmp_path / "link")) == ["a"]
+
+
+def test_a_creation_inside_a_folder_that_was_killed_goes_on(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from radioloader.storage.store import Store
+steps = int(sys.argv[2])
+def trace(event, arguments):
+    global steps
+    if event in ("open", "os.mkdir", "os.rename", "os.listdir") and sys.argv[1] in str(arguments[0]):
+        steps -= 1
+        if steps < 0:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(trace)
+Store.open_or_create(sys.argv[1])
+print("done")
+"""
+    seen = set()
+    for steps in range(100):
+        uri = tmp_path / f"store-{steps}"
+        uri.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(uri), str(steps)], capture_output=True, text=True, check=False
+        )
+        if done.stdout == "done\n":
+            break
+        assert done.returncode == -9, done.stderr
+        left = sorted(os.listdir(uri))
+        seen.add(len(left))
+        if "__meta" not in left:
+            with pytest.raises(StoreNotFoundError):
+                Store.open(uri)
+        store = Store.open_or_create(uri)
+        assert (store.commits().version, subjects(store)) == (0, [])
+        with store.write():
+            # after the last step an empty folder may be left
+            assert not [path for path in uri.glob(".creating-*") if any(path.iterdir())]
+    assert steps > 8, "killed at many places"
+    assert len(seen) > 4
+
+
+def test_a_lock_does_not_make_other_content_ours(tmp_path: Path) -> None:
+    for name, entry in (("a", "mine.txt"), ("b", "commits/mine.txt"), ("c", "c/x")):
+        path = tmp_path / name / entry
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+        (tmp_path / name / ".lock").touch()
+        with pytest.raises(NotAStoreError, match="is a folder with other content"):
+            Store.open_or_create(tmp_path / name)
+        assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("version", [None, "two", "1", 0, -3, 1.5])
+def test_a_format_version_that_is_none_is_explained(store: Store, version: int | str | None) -> None:
+    with tiledb.Group(store.uri, "w", ctx=context_for(store.uri)) as group:
+        if version is None:
+            del group.meta["format_version"]
+        else:
+            group.meta["format_version"] = version
+    found = "no format version" if version is None else f"the format version {version!r}"
+    for method in (Store.open, Store.open_or_create):
+        with pytest.raises(NotAStoreError) as caught:
+            method(store.uri)
+        assert str(caught.value).startswith(
+            f"{store.uri} says that it is a radioloader store, but has {found}, expected a whole number from 1 on; restore it"
+        )
+
+
 def test_opening_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         StoreNotFoundError,
@@ -256,8 +348,10 @@ time.sleep(max(0, go - time.time()))
 store = Store.open_or_create(sys.argv[1])
 print(store.commits().version)
 """
-    for attempt in range(counts(2, 30)):
+    for attempt in range(counts(4, 60)):
         uri, go = tmp_path / f"store-{attempt}", time.time() + 1.2
+        if attempt % 2:
+            uri.mkdir()
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", script, str(uri), str(go)],

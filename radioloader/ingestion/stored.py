@@ -1,0 +1,160 @@
+"""Which file each volume of a store came from: a file that is there already must not come in again as another subject."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from radioloader.ingestion.discover import Cohort
+from radioloader.ingestion.naming import normal
+from radioloader.storage.catalog import read_collections
+from radioloader.storage.store import Store
+from radioloader.storage.table import Commits, newest
+
+__all__ = ["Known", "StoredSources", "read_sources"]
+
+_PAIRS = {".img": ".hdr", ".img.gz": ".hdr.gz"}
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store has of a volume already."""
+
+    source: str
+    source_hash: str
+    recipe: str
+
+
+def read_sources(store: Store, commits: Commits) -> StoredSources:
+    """The source of every volume at a version."""
+    volumes: dict[str, dict[str, Known]] = {}
+    columns = ["obs_id", "obs_subject_id", "source", "source_hash", "recipe"]
+    labels = set()
+    for name, info in read_collections(store, commits).items():
+        if info.kind == "label":
+            labels.add(name)
+        rows = newest(store.table("c", info.id, "obs").read(columns), commits, "obs_id")
+        for subject, *values in zip(*[rows[column].tolist() for column in columns[1:]], strict=True):
+            volumes.setdefault(subject, {})[name] = Known(*values)
+    return StoredSources(volumes, labels)
+
+
+class StoredSources:
+    """The volumes of a store by subject, by path and by content.
+
+    Args:
+        volumes: By subject, then collection.
+        labels: The collections that hold labels.
+    """
+
+    def __init__(self, volumes: Mapping[str, Mapping[str, Known]], labels: set[str]) -> None:
+        self.volumes, self._labels = volumes, labels
+        self._folders: dict[str, str] = {}
+        self._gone: dict[tuple[str, str], set[str]] = {}
+        self._by_path: dict[tuple[str, str], set[str]] = {}
+        self._by_hash: dict[tuple[str, str], set[str]] = {}
+        self._having: dict[str, set[str]] = {}
+        for subject, known in volumes.items():
+            for name, volume in known.items():
+                self._by_path.setdefault((name, self._key(volume.source)), set()).add(subject)
+                self._by_hash.setdefault((name, volume.source_hash), set()).add(subject)
+                self._having.setdefault(name, set()).add(subject)
+
+    def _key(self, path: str) -> str:
+        """One text for one file: through linked folders, and from either file of a pair. A file that is itself a link keeps its name,
+        since equal files of several subjects may be links to one (git-annex does that)."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        for voxels, header in _PAIRS.items():
+            if name.lower().endswith(voxels):
+                name = name[: -len(voxels)] + header
+        return normal(f"{self._folders[folder]}/{name}")
+
+    def subjects_of(self, collection: str, path: str) -> set[str] | frozenset[str]:
+        """The subjects that have this file in this collection."""
+        return self._by_path.get((collection, self._key(path)), _NOBODY)
+
+    def taken(self, cohort: Cohort) -> dict[str, str]:
+        """Why subjects of a cohort cannot come in: a file of theirs is another subject's in the store. By subject."""
+        reasons = {}
+        for subject, files in cohort.files.items():
+            for name, path in files.items():
+                owners = self.subjects_of(name, path)
+                if not owners or subject in owners:
+                    continue
+                # Who names both subjects with this file in one call means both.
+                if any(
+                    name in cohort.files.get(owner, {}) and self._key(cohort.files[owner][name]) == self._key(path)
+                    for owner in owners
+                ):
+                    continue
+                reasons[subject] = (
+                    f"{path} is in the store already, as subject {min(owners)!r} in collection {name!r}; now it would come in a second "
+                    f"time, as subject {subject!r}; give it the id that it has, with subject_regex (--subject-regex) or a mapping from "
+                    "subject id to path; or ingest into a new store; or, when it is another patient's, give that file a path of its own"
+                )
+                break
+        return reasons
+
+    def twin(self, subject: str, hashes: Mapping[str, str]) -> str | None:
+        """Another subject of the store that is the same, by the hash of the source, in every collection that both have; or None.
+
+        Args:
+            subject: Who comes in.
+            hashes: The hashes of what comes in, by collection.
+        """
+        known = self.volumes.get(subject, {})
+        all_hashes = {name: volume.source_hash for name, volume in known.items()} | dict(hashes)
+        gone: set[str] = set()
+        there: set[str] = set()
+        for name in hashes.keys() - known.keys():
+            candidates = self._by_hash.get((name, hashes[name]), set()) - {subject}
+            for other, digest in all_hashes.items():
+                if not candidates:
+                    break
+                if other != name:
+                    same = self._by_hash.get((other, digest), set())
+                    candidates = (candidates & same) | (candidates - self._having.get(other, set()))
+            without_source = self._without_source(name, hashes[name]) if candidates else _NOBODY
+            gone |= candidates & without_source
+            there |= candidates - without_source
+        # One whose files are gone comes first: that is the one that was probably renamed.
+        return min(gone or there, default=None)
+
+    def _without_source(self, name: str, digest: str) -> set[str]:
+        """The subjects of one content whose files are gone; thousands may share an empty mask, so each is looked for once."""
+        if (name, digest) not in self._gone:
+            self._gone[name, digest] = {
+                subject
+                for subject in self._by_hash[name, digest]
+                if not os.path.lexists(self.volumes[subject][name].source)
+            }
+        return self._gone[name, digest]
+
+    def same_patient(
+        self, subject: str, twin: str, hashes: Mapping[str, str], cohort: Cohort
+    ) -> tuple[str | None, str | None]:
+        """What the user is told of a twin: a reason to refuse the subject, or a note, or neither.
+
+        Equal files alone are no reason: many patients share an empty mask. But when the twin's own file is gone, and the twin is not
+        among the subjects that come in, a file was renamed, and an id that was guessed from its name is not believed.
+        """
+        shared = sorted(name for name in hashes if name in self.volumes[twin])
+        old, new = self.volumes[twin][shared[0]].source, cohort.files[subject][shared[0]]
+        present = any(
+            twin not in self._without_source(name, hashes[name]) or name in cohort.files.get(twin, {})
+            for name in shared
+        )
+        same = f"{new} is byte for byte the file that the store has as subject {twin!r} in collection {shared[0]!r}"
+        if not present and subject in cohort.guessed:
+            return (
+                f"{same}; that one was {old}, which is gone, so this would be the same patient a second time, as {subject!r}; give it "
+                "the id that it has, with subject_regex (--subject-regex) or a mapping from subject id to path; a mapping also tells "
+                "that it is another patient"
+            ), None
+        if set(shared) <= self._labels:
+            return None, None
+        return None, f"{same}; both are kept, as two subjects"
