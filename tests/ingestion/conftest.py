@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import radioloader as rl
-from radioloader.storage.catalog import read_foreground
+from radioloader.storage.foreground import foreground_of, read_foreground
 from radioloader.storage.store import Store
 
 
@@ -44,15 +44,19 @@ def content() -> Callable[[Any], dict[str, Any]]:
         }
         for name in store.collection_names:
             collection = store[name]
-            foreground = read_foreground(Store.open(uri), store.snapshot.index(name))
+            index = store.snapshot.index(name)
+            foreground = read_foreground(Store.open(uri), index, index.obs_ids.tolist())
             result[name] = {
                 "kind": collection.kind,
                 "obs": [repr(row) for row in collection.read_obs().to_dict("records")],
                 "headers": [bytes(header).hex() for header in store.snapshot.detail(name, "header")],
                 "voxels": [_digest(volume.to_numpy()) for volume in collection],
                 "foreground": {
-                    obs_id: {value: (count, places.tolist()) for value, (count, places) in classes.items()}
-                    for obs_id, classes in foreground.items()
+                    obs_id: {
+                        value: (count, places.tolist())
+                        for value, (count, places) in foreground_of(foreground, volume).items()
+                    }
+                    for volume, obs_id in enumerate(index.obs_ids.tolist())
                 },
             }
         return result

@@ -16,7 +16,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 import radioloader as rl
 from radioloader.config import CompressionConfig, StorageConfig, TileConfig, WriteConfig
 from radioloader.errors import ConfigError
-from radioloader.storage.catalog import read_foreground
+from radioloader.storage import foreground
 from radioloader.storage.store import Store
 
 Write = Callable[..., Path]
@@ -28,7 +28,9 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def foreground_of(uri: Any, name: str = "seg") -> dict[str, Any]:
-    return read_foreground(Store.open(uri), rl.open(uri).snapshot.index(name))
+    index = rl.open(uri).snapshot.index(name)
+    columns = foreground.read_foreground(Store.open(uri), index, index.obs_ids.tolist())
+    return {obs_id: foreground.foreground_of(columns, volume) for volume, obs_id in enumerate(index.obs_ids.tolist())}
 
 
 def statuses(report: rl.IngestReport) -> dict[str, str]:
