@@ -14,7 +14,7 @@ help:
 	@echo "make stress   all tests with their full repetition counts"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format the code"
-	@echo "make bench    time patch reading beside .npy and .nii.gz"
+	@echo "make bench    time patches beside .npy and .nii.gz, kinds of positions and slices"
 	@echo "make clean    remove .venv and caches"
 
 demo: $(VENV)/.installed-demo
@@ -37,6 +37,7 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-demo
 	$(BIN)/python benchmarks/patches.py
+	$(BIN)/python benchmarks/positions.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
