@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,8 @@ from radioloader.samplers.shard import evaluation_shard, remaining, training_sha
 from radioloader.types import SampleKey
 
 __all__ = ["KeySampler", "KeyedDataset", "rank_and_world"]
+
+_log = logging.getLogger("radioloader")
 
 if TYPE_CHECKING:
     _Base = DistributedSampler[Any]
@@ -111,6 +114,7 @@ class KeySampler(_Base):
         self.progress: Progress = ()
         self._used = False
         self._counted_by_loader = False
+        self._told: tuple[int, int] | None = None
         self._cached: tuple[Any, Any] = (None, None)
         self._visits(0)  # an order that does not fit fails here
 
@@ -162,6 +166,7 @@ class KeySampler(_Base):
             self._used = True
         epoch = self.epoch
         visits, positions = self._mine(epoch, self.progress)
+        self._tell_padding()
         number = epoch if self.training and not self.repeat else 0
         dataset: Any = self.dataset
         draws = None if visits.draws is None else visits.draws[positions].tolist()
@@ -176,6 +181,13 @@ class KeySampler(_Base):
             units = len(visits.samples) // visits.unit
             return (units // world if self.drop_last else -(-units // world)) * visits.unit
         return len(self._mine(self.epoch, ())[1])
+
+    def _tell_padding(self) -> None:
+        padding, (_, world) = self.padding, self._where()
+        if padding and self._told != (padding, world):
+            self._told = padding, world
+            what = f"{padding} come twice" if padding > 0 else f"{-padding} are left out"
+            _log.info("of the samples of an epoch %s, so that %d ranks take equally many", what, world)
 
     def global_order(self, epoch: int) -> list[Any]:
         """All keys of ``epoch`` in their order, before they are shared among ranks: the same for every rank and world size."""

@@ -30,7 +30,7 @@ def samples(loader, batches=None):
 
 def main():
     out, uri, workers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-    options = {"num_workers": workers, "multiprocessing_context": "forkserver" if workers else None}
+    options = {"num_workers": workers, "multiprocessing_context": sys.argv[4] if workers else None}
     patches = rl.PatchDataset(uri, image="T1w", label="seg", patch_size=8, patches_per_volume=5, seed=5)
     loader = rl.DataLoader(patches, batch_size=2, shuffle=True, **options)  # before the process group exists
     dist.init_process_group("gloo")
@@ -65,9 +65,12 @@ if __name__ == "__main__":
 SUBJECTS = [f"sub-{number:02d}" for number in range(1, 5)]
 
 
-def worlds(counts: Callable[[int, int], int]) -> list[tuple[int, int]]:
-    quick = [(2, 2), (3, 0)]
-    return quick if counts(0, 1) == 0 else list(product((1, 2, 3, 4), (0, 2)))
+def worlds(counts: Callable[[int, int], int]) -> list[tuple[int, int, str]]:
+    """World size, workers of each rank, and how they are started."""
+    if counts(0, 1) == 0:
+        return [(2, 2, "forkserver"), (3, 0, "fork")]
+    starts = [(0, "fork"), (1, "spawn"), (2, "fork"), (2, "spawn"), (2, "forkserver")]
+    return [(world, *start) for world, start in product((1, 2, 3, 4), starts)]
 
 
 def pairs(samples: Any) -> Counter[str]:
@@ -85,8 +88,8 @@ def test_ranks_share_each_epoch_and_each_case(
         expected[epoch] = pairs(
             [s["obs_subject_id"], s["location"].tolist()] for s in (dataset[key] for key in sampler)
         )
-    for world, workers in worlds(counts):
-        ranks = torchrun(SCRIPT, world, store_uri, workers)
+    for world, workers, start in worlds(counts):
+        ranks = torchrun(SCRIPT, world, store_uri, workers, start)
         assert [rank["world"] for rank in ranks] == [world] * world
         for epoch in range(2):
             assert len({len(rank["epochs"][epoch]) for rank in ranks}) == 1, "equal steps"
@@ -136,7 +139,7 @@ def test_a_state_goes_on_with_another_number_of_ranks(
     sampler = rl.KeySampler(dataset)
     sampler.set_epoch(7)
     epoch = pairs([s["obs_subject_id"], s["location"].tolist()] for s in (dataset[key] for key in sampler))
-    ranks = torchrun(SCRIPT, 3, store_uri, 0)
+    ranks = torchrun(SCRIPT, 3, store_uri, 0, "fork")
     first = sum((pairs(rank["first"]) for rank in ranks), Counter())
     state = ranks[0]["state"]
     assert (state["samples"], state["progress"], first.total()) == (12, [[3, 4]], 12)
