@@ -105,13 +105,13 @@ class Snapshot:
         """(n, 3) extents (x, y, z) of each volume's tiles in voxels, in the order of :meth:`index`."""
         if name not in self._tiles:
             index = self.index(name)
-            tiles = np.empty((len(index), 3), np.int64)
-            recipes = self.detail(name, "recipe").astype(str)
-            for recipe in np.unique(recipes):
-                tile = TileConfig(**json.loads(recipe)["tile"])
-                for codes in np.unique(index.all_axcodes[recipes == recipe].astype(str)):
-                    which = (recipes == recipe) & (index.all_axcodes == codes)
-                    tiles[which] = tile_extents((2**62,) * 3, tile, str(codes))
+            pairs = list(zip(self.detail(name, "recipe").tolist(), index.all_axcodes.tolist(), strict=True))
+            # As if volumes had no end: few kinds of tiles for any number of volumes.
+            kinds = {
+                (recipe, codes): tile_extents((2**62,) * 3, TileConfig(**json.loads(recipe)["tile"]), codes)
+                for recipe, codes in set(pairs)
+            }
+            tiles = np.array([kinds[pair] for pair in pairs], np.int64).reshape(-1, 3)
             self._tiles[name] = np.minimum(tiles, index.shapes[:, :3])
         return self._tiles[name]
 

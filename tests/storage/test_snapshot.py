@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import tiledb
 
 import radioloader as rl
 from radioloader.errors import KeyNotFoundError
@@ -135,3 +137,23 @@ def test_snapshots_pickle_as_uri_and_version(store_uri: str) -> None:
     small = pickle.dumps(snapshot)
     assert len(small) < 3000
     assert repr(view(pickle.loads(small))) == repr(witness)  # repr: a score is NaN
+
+
+@pytest.mark.parametrize("tile", [{"extent": 7}, {"orientation": "coronal"}, {"custom": (5, 9, 64)}])
+def test_tiles_are_those_of_the_arrays(cohort: Path, tmp_path: Path, tile: dict[str, Any]) -> None:
+    for number, config in enumerate((tile, {"extent": 8})):  # two recipes in one collection
+        rl.ingest(
+            tmp_path / "store",
+            {"T1w": [cohort / "images" / f"sub-0{n}_T1w.nii.gz" for n in (2 * number + 1, 2 * number + 2)]},
+            subject_regex=r"sub-\d+",
+            workers=1,
+            config=rl.StorageConfig(write=rl.WriteConfig(tile=rl.TileConfig(**config))),
+        )
+    snapshot = Snapshot.open(tmp_path / "store")
+    index = snapshot.index("T1w")
+    found = []
+    for place in range(len(index)):
+        with tiledb.open(index.ref(place).uri) as array:
+            found.append([int(array.dim(axis).tile) for axis in range(3)])
+    assert snapshot.tiles("T1w").tolist() == found
+    assert len({tuple(tiles) for tiles in found}) > 1
