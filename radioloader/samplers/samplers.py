@@ -12,6 +12,7 @@ from torch.utils.data import DistributedSampler
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
 from radioloader.samplers.order import FILLER, EqualShapes, Mixing, Order, Sequential, Shuffled, Visits, mixing
+from radioloader.samplers.positions import as_whole
 from radioloader.samplers.shard import evaluation_shard, remaining, training_shard
 from radioloader.types import SampleKey
 
@@ -102,7 +103,7 @@ class KeySampler(_Base):
             num_replicas=found_world,
             rank=found_rank,
             shuffle=shuffle,
-            seed=dataset.seed if seed is None else seed,
+            seed=as_whole(dataset.seed if seed is None else seed, "seed"),
             drop_last=drop_last,
         )
         self.order: Order = order if order is not None else Shuffled() if shuffle else Sequential()
@@ -117,10 +118,11 @@ class KeySampler(_Base):
     # ---- epochs ---------------------------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of ``epoch``. The epoch that it is at already goes on where :meth:`restart` put it."""
-        if epoch != self.epoch:
+        """Make the next iteration that of ``epoch``. The epoch that it is at already goes on where :meth:`restart` put it, unless
+        samples of it were used since: then it begins anew."""
+        if epoch != self.epoch or self._used:
             self.progress = ()
-        self.epoch = epoch
+        self.epoch = as_whole(epoch, "epoch")
         self._used = False
 
     def restart(self, epoch: int, progress: Sequence[Sequence[int]]) -> None:
@@ -130,7 +132,7 @@ class KeySampler(_Base):
             epoch: The epoch.
             progress: (world size, samples of each rank) for each run that had a part of it, in their order.
         """
-        self.epoch = epoch
+        self.epoch = as_whole(epoch, "epoch")
         self.progress = tuple((int(world), int(samples)) for world, samples in progress)
         self._used = False
 
@@ -138,6 +140,7 @@ class KeySampler(_Base):
         """Go to the next epoch if samples of this one were used; returns the epoch of the next iteration. For loaders, which count
         with :meth:`use`: iterators that nobody takes a batch from then use no epoch, however far their workers ran ahead."""
         self._counted_by_loader = True
+        self.rank, self.num_replicas = self._where()
         if self._used:
             self._next_epoch()
         return self.epoch
