@@ -11,7 +11,7 @@ import torch.utils.data
 from radioloader.datasets import stats
 from radioloader.datasets.collate import collate
 from radioloader.datasets.state import LoaderState
-from radioloader.errors import ConfigError, WorkerError
+from radioloader.errors import ConfigError, RadioloaderError, WorkerError
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
 
@@ -109,6 +109,12 @@ class DataLoader(_Base):
         size = self.batch_size if self.batch_size is not None else getattr(self.batch_sampler, "batch_size", None)
         return 1 if size is None else int(size)
 
+    def _batches_of(self, samples: int) -> int:
+        """Batches that a rank makes of so many samples."""
+        size = self._samples_in_batch
+        drop_last = self.drop_last or bool(getattr(self.batch_sampler, "drop_last", False))
+        return samples // size if drop_last else -(-samples // size)
+
     def __iter__(self) -> Any:
         epoch = None if self._keys is None else self._keys.begin()
         self._running = _Batches(self, super().__iter__(), epoch)
@@ -144,7 +150,7 @@ class DataLoader(_Base):
         found = LoaderState.from_dict(state)
         found.check(keys)
         keys.restart(found.epoch, found.progress)
-        if keys.training and found.progress and not keys.left_on_this_rank():
+        if keys.training and found.progress and not self._batches_of(keys.left_on_this_rank()):
             keys.restart(found.epoch + 1, ())
         self._running = None
 
@@ -153,11 +159,16 @@ class DataLoader(_Base):
             raise ConfigError(
                 "only a loader whose sampler is a radioloader.KeySampler has a state; leave sampler and batch_sampler out, or give one"
             )
+        if self.batch_size is None and self.batch_sampler is not None and not hasattr(self.batch_sampler, "batch_size"):
+            raise ConfigError(
+                f"{type(self.batch_sampler).__name__} has no batch_size, so that batches cannot be counted in samples: a loader with it "
+                "has no state; give torch's BatchSampler, or leave batch_sampler out"
+            )
         return self._keys
 
     def _position(self, keys: KeySampler) -> tuple[int, tuple[tuple[int, int], ...]]:
         running = self._running
-        if running is None or running.epoch != keys.epoch:
+        if running is None or running.epoch != keys.epoch or (running.taken and not keys.used):
             return keys.epoch, keys.progress
         if running.taken and running.taken >= running.batches:
             return keys.epoch + 1, ()
@@ -178,9 +189,7 @@ class _Batches(Iterator[Any]):
         self._done = done
         self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
         if keys is not None and self._before:
-            left = keys.left_on_this_rank()
-            size = loader._samples_in_batch
-            self.batches = left // size if loader.drop_last else -(-left // size)
+            self.batches = loader._batches_of(keys.left_on_this_rank())
 
     def progress(self) -> tuple[tuple[int, int], ...]:
         """What was taken of the epoch: (world size, samples of each rank), for each run that had a part of it."""
@@ -204,20 +213,29 @@ class _Batches(Iterator[Any]):
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
             batch = next(self._inner)
-        except RuntimeError as error:
-            raise self._explained(error) from error
+        except StopIteration:
+            self._use()  # also where nothing was left of it on this rank
+            raise
+        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a dead worker had memory to hand over
+            explained = self._explained(error)
+            if explained is None:
+                raise
+            raise explained from error
         finally:
             self._loader.wait_s += time.perf_counter() - started
         self.taken += 1
-        if self._loader._keys is not None and self.epoch is not None:
-            self._loader._keys.use(self.epoch)
+        self._use()
         return batch
 
-    def _explained(self, error: RuntimeError) -> RuntimeError:
-        """An error that says which volumes a dead worker was reading."""
+    def _use(self) -> None:
+        if self._loader._keys is not None and self.epoch is not None:
+            self._loader._keys.use(self.epoch)
+
+    def _explained(self, error: Exception) -> WorkerError | None:
+        """An error that says which volumes a dead worker was reading; None when no worker died."""
         workers = getattr(self._inner, "_workers", None)
-        if workers is None or "DataLoader worker" not in str(error):
-            return error
+        if workers is None or isinstance(error, RadioloaderError):
+            return None
         table = getattr(self._loader.dataset, "table", None)
         lines = []
         for number, worker in enumerate(workers):
@@ -230,7 +248,7 @@ class _Batches(Iterator[Any]):
                 what = "was reading " + "; ".join(table.images(volume)[0].describe() for volume in volumes)
             lines.append(f"worker {number} (pid {worker.pid}, exit code {worker.exitcode}) {what}")
         if not lines:
-            return error
+            return None
         return WorkerError(
             f"a worker process of the loader died: {', '.join(lines)}. Killed (exit code -9) usually means out of memory: use "
             "fewer workers, a smaller batch or prefetch_factor, or more shared memory"

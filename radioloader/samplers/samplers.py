@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -145,6 +146,11 @@ class KeySampler(_Base):
             self._next_epoch()
         return self.epoch
 
+    @property
+    def used(self) -> bool:
+        """Whether samples of the epoch that it is at were used; the next iteration is then that of the next epoch."""
+        return self._used
+
     def use(self, epoch: int) -> None:
         """Note that a batch of ``epoch`` was used."""
         if epoch == self.epoch:
@@ -191,6 +197,12 @@ class KeySampler(_Base):
             for sample, draw in zip(visits.samples.tolist(), draws, strict=True)
             if sample != FILLER
         ]
+
+    def digest(self, epoch: int) -> str:
+        """Of the order of ``epoch``, on all ranks: tells whether columns that the order goes by are as they were."""
+        visits = self._visits(epoch)
+        parts = [visits.samples] if visits.draws is None else [visits.samples, visits.draws]
+        return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:32]
 
     def mixing(self, batch_size: int) -> Mixing:
         """How well the order of the current epoch mixes volumes within batches of ``batch_size``, on this rank."""

@@ -300,9 +300,8 @@ def test_a_killed_worker_is_an_error(brains: Any, tmp_path: Path) -> None:
         )
     text = (tmp_path / "out").read_text()
     assert done.returncode == 3, text
-    assert re.search(
-        r"DataLoader worker \(pid.*(killed by signal: Killed|exited unexpectedly)|OSError|ConnectionRe|EOFError", text
-    )
+    # torch's handler of SIGCHLD may raise between two batches, where nobody can say more.
+    assert re.search(r"WorkerError .*worker 0 \(pid \d+, exit code -9\)|DataLoader worker \(pid.*killed by signal", text)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
