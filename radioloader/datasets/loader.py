@@ -101,7 +101,7 @@ class DataLoader(_Base):
         self._keys = _key_sampler(self)
         if self._keys is not None:
             self._keys.check_batch_size(self._samples_in_batch)
-        self._running: _Batches | None = None
+        self._running: _Run | None = None
         self.wait_s = 0.0
 
     @property
@@ -117,8 +117,9 @@ class DataLoader(_Base):
 
     def __iter__(self) -> Any:
         epoch = None if self._keys is None else self._keys.begin()
-        self._running = _Batches(self, super().__iter__(), epoch)
-        return self._running
+        batches = super().__iter__()
+        self._running = _Run(self, epoch)
+        return _Batches(self, batches, self._running)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -175,27 +176,40 @@ class DataLoader(_Base):
         return keys.epoch, running.progress()
 
 
-class _Batches(Iterator[Any]):
-    """An epoch's batches, counted as they are taken."""
+class _Run:
+    """How far an iteration is. Refers to neither loader nor iterator: in a cycle with them, the workers of an iterator that is dropped
+    would live until the garbage collector came, and torch's queues be closed before the workers are told to end.
 
-    def __init__(self, loader: DataLoader, batches: Any, epoch: int | None) -> None:
-        self._loader, self._inner = loader, batches
+    Attributes:
+        epoch: The epoch; None where a sampler of the user's own does not say.
+        taken: Batches that were taken.
+        batches: Batches that there are; -1 where nobody knows.
+    """
+
+    def __init__(self, loader: DataLoader, epoch: int | None) -> None:
+        keys = loader._keys
         self.epoch = epoch
         self.taken = 0
-        keys = loader._keys
+        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        self._size = loader._samples_in_batch
         self._before = () if keys is None else keys.progress
         self._world = 1 if keys is None else keys.num_replicas
-        done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
-        self._done = done
-        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        self._done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
         if keys is not None and self._before:
             self.batches = loader._batches_of(keys.left_on_this_rank())
 
     def progress(self) -> tuple[tuple[int, int], ...]:
         """What was taken of the epoch: (world size, samples of each rank), for each run that had a part of it."""
-        samples = self._done + self.taken * self._loader._samples_in_batch
+        samples = self._done + self.taken * self._size
         before = self._before[:-1] if self._done else self._before
         return (*before, (self._world, samples)) if samples else before
+
+
+class _Batches(Iterator[Any]):
+    """An epoch's batches, counted as they are taken."""
+
+    def __init__(self, loader: DataLoader, batches: Any, run: _Run) -> None:
+        self._loader, self._inner, self._run = loader, batches, run
 
     def __getattr__(self, name: str) -> Any:
         # For those who look for the workers of torch's iterator.
@@ -223,13 +237,13 @@ class _Batches(Iterator[Any]):
             raise explained from error
         finally:
             self._loader.wait_s += time.perf_counter() - started
-        self.taken += 1
+        self._run.taken += 1
         self._use()
         return batch
 
     def _use(self) -> None:
-        if self._loader._keys is not None and self.epoch is not None:
-            self._loader._keys.use(self.epoch)
+        if self._loader._keys is not None and self._run.epoch is not None:
+            self._loader._keys.use(self._run.epoch)
 
     def _explained(self, error: Exception) -> WorkerError | None:
         """An error that says which volumes a dead worker was reading; None when no worker died."""

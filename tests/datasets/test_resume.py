@@ -37,7 +37,12 @@ def make(
     sampler = KeySampler(dataset, rank=rank, world_size=world, **arguments)
     context = "fork" if workers else None
     return rl.DataLoader(
-        dataset, batch_size, sampler=sampler, num_workers=workers, multiprocessing_context=context, timeout=60 * bool(workers)
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        multiprocessing_context=context,
+        timeout=60 * bool(workers),
     )
 
 
@@ -76,11 +81,11 @@ KINDS: dict[str, Callable[[Any], tuple[Any, dict[str, Any]]]] = {
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (dict(world=1, batch_size=2, workers=0), dict(world=1, batch_size=2, workers=2)),
-        (dict(world=1, batch_size=3, workers=2), dict(world=1, batch_size=4, workers=0)),
-        (dict(world=2, batch_size=2, workers=0), dict(world=3, batch_size=1, workers=0)),
-        (dict(world=3, batch_size=2, workers=0), dict(world=1, batch_size=5, workers=0)),
-        (dict(world=2, batch_size=3, workers=0), dict(world=2, batch_size=2, workers=0)),
+        ({"world": 1, "batch_size": 2, "workers": 0}, {"world": 1, "batch_size": 2, "workers": 2}),
+        ({"world": 1, "batch_size": 3, "workers": 2}, {"world": 1, "batch_size": 4, "workers": 0}),
+        ({"world": 2, "batch_size": 2, "workers": 0}, {"world": 3, "batch_size": 1, "workers": 0}),
+        ({"world": 3, "batch_size": 2, "workers": 0}, {"world": 1, "batch_size": 5, "workers": 0}),
+        ({"world": 2, "batch_size": 3, "workers": 0}, {"world": 2, "batch_size": 2, "workers": 0}),
     ],
 )
 def test_the_rest_of_an_epoch_is_what_was_missing(
@@ -114,7 +119,9 @@ def test_the_rest_of_an_epoch_is_what_was_missing(
         assert loader.state_dict()["progress"] == []
         following = flat(take(loader, 1))
         assert not set(following) & set(epoch) or not dataset.random
-    assert not set(consumed) & set(rest) or before["world"] == after["world"]  # with its own world a rank pads as it would have
+    assert (
+        not set(consumed) & set(rest) or before["world"] == after["world"]
+    )  # with its own world a rank pads as it would have
     assert set(consumed) | set(rest) == set(epoch)
     padding = -(len(epoch) - len(set(consumed))) % after["world"]
     if before["world"] != after["world"] and len(rest) - len(set(rest)) != padding:
@@ -215,6 +222,7 @@ def test_what_workers_made_in_advance_does_not_count(brains: Any, workers: int) 
 
 def test_drop_last_leaves_the_tail_out(brains: Any) -> None:
     dataset = patches(brains)  # 24 samples
+
     def new(batch_size: int) -> rl.DataLoader:
         return rl.DataLoader(dataset, batch_size, shuffle=True, drop_last=True)
 
@@ -234,7 +242,9 @@ def test_drop_last_leaves_the_tail_out(brains: Any) -> None:
     loader = new(20)
     take(loader, 1)
     mid = new(5)
-    mid.load_state_dict(loader.state_dict() | {"epoch": 0, "progress": [[1, 20]]} | {"order": new(5).state_dict()["order"]})
+    mid.load_state_dict(
+        loader.state_dict() | {"epoch": 0, "progress": [[1, 20]]} | {"order": new(5).state_dict()["order"]}
+    )
     assert mid.state_dict()["epoch"] == 1
     assert len(take(mid)) == 4
 
@@ -285,7 +295,9 @@ def two_shapes(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPa
     root = tmp_path_factory.mktemp("shapes")
     for number in range(11):
         shape = (6, 5, 4) if number % 3 else (4, 5, 6)
-        write_image(root / "MR" / f"s{number:02d}.nii.gz", np.random.default_rng(number).integers(0, 99, shape, np.int16))
+        write_image(
+            root / "MR" / f"s{number:02d}.nii.gz", np.random.default_rng(number).integers(0, 99, shape, np.int16)
+        )
     assert rl.ingest(root / "store", {"MR": root / "MR"}, workers=1).ok
     return str(root / "store")
 
@@ -295,7 +307,7 @@ def test_batches_of_equal_shape_go_on(two_shapes: str, before: int, after: int) 
     dataset = rl.VolumeDataset(two_shapes, image="MR")
     order = rl.EqualShapes(3)
     whole = take(make(dataset, batch_size=3, order=order))
-    assert sorted(map(len, whole)) == [1, 3, 3, 4 - 0] or sorted(map(len, whole)) == [1, 1, 3, 3, 3]
+    assert sorted(map(len, whole)) == [1, 1, 3, 3, 3]
     consumed, rest, state = [], [], {}
     for rank in range(before):
         loader = make(dataset, rank=rank, world=before, batch_size=3, order=order)
@@ -316,7 +328,9 @@ def test_another_batch_size_breaks_equal_shapes(two_shapes: str) -> None:
     with pytest.raises(ConfigError, match="batch_size=2, but the order makes batches of 3; give both the same"):
         make(dataset, batch_size=2, order=rl.EqualShapes(3))
     state = make(dataset, batch_size=3, order=rl.EqualShapes(3)).state_dict()
-    with pytest.raises(ConfigError, match=r"order was 'EqualShapes\(batch_size=3, .*now it is 'EqualShapes\(batch_size=2"):
+    with pytest.raises(
+        ConfigError, match=r"order was 'EqualShapes\(batch_size=3, .*now it is 'EqualShapes\(batch_size=2"
+    ):
         make(dataset, batch_size=2, order=rl.EqualShapes(2)).load_state_dict(state)
 
 
@@ -327,7 +341,9 @@ def test_skipping_reads_nothing(brains: Any, monkeypatch: pytest.MonkeyPatch) ->
     dataset = patches(brains, label="seg", positions=rl.ForegroundPositions(0.5))
     read: list[Any] = []
     plain = rl.VolumeReader.try_many
-    monkeypatch.setattr(rl.VolumeReader, "try_many", lambda self, requests: read.extend(requests) or plain(self, requests))
+    monkeypatch.setattr(
+        rl.VolumeReader, "try_many", lambda self, requests: read.extend(requests) or plain(self, requests)
+    )
     loader = make(dataset)
     take(loader, 10)
     assert len(read) == 10 * 2 * 2
@@ -367,16 +383,13 @@ def test_another_order_is_refused(brains: Any, dataset: dict[str, Any], sampler:
         make(patches(brains, **dataset), **sampler).load_state_dict(loader.state_dict())
 
 
-def test_weights_that_changed_are_refused(cohort: Path, brains: Any) -> None:
+def test_weights_that_changed_are_refused(brains: Any) -> None:
     dataset = patches(brains)
-    for order in (rl.Weighted("age"), rl.ClassBalanced("sex")):
+    for order, values in ((rl.Weighted("age"), [1, 1, 1, 9]), (rl.ClassBalanced("sex"), list("FFFM"))):
         loader = make(dataset, order=order)
         take(loader, 2)
         other = patches(brains)
-        columns = other.layout.column
-        changed = type(other.layout)(
-            other.layout.counts, column=lambda name, columns=columns: columns(name)[[0, 2, 1, 3]], any_draw=True
-        )
+        changed = type(other.layout)(other.layout.counts, column=lambda _, values=values: np.array(values))
         other.__dict__["layout"] = changed  # as if obs_meta had been edited
         with pytest.raises(ConfigError, match="digest of the epoch's order was '"):
             make(other, order=order).load_state_dict(loader.state_dict())
@@ -523,7 +536,10 @@ def test_killed_processes_go_on_in_another_world(brains: Any, tmp_path: Path) ->
     shutil.copy(tmp_path / "state-0", tmp_path / "state")
     assert run(0, 1, 4, 0, 0) == 0
     found = (tmp_path / "log").read_text().splitlines()
-    expected = [f"{name} {box}" for batch in make(patches(brains)) for name, box in
-                zip(batch["obs_id"], batch["location"].tolist(), strict=True)]
+    expected = [
+        f"{name} {box}"
+        for batch in make(patches(brains))
+        for name, box in zip(batch["obs_id"], batch["location"].tolist(), strict=True)
+    ]
     assert Counter(found) == Counter(expected)
     assert json.loads((tmp_path / "state.done").read_text())["epoch"] == 1
