@@ -247,7 +247,12 @@ class StoreDataset(_Base, abc.ABC):
                     # Not collated here: a collate_fn of the user's may bring what has different shapes together.
                     samples += [self._transformed(dict(s), p) for s, p in zip(read, read.placed, strict=True)]
             if failures and not samples:
-                raise failures[0]
+                if len(groups) == 1:
+                    raise failures[0]
+                first = failures[0].__cause__  # each was a batch of its own
+                raise ReadError(
+                    f"none of the {len(placed)} samples of a batch could be read; the first one: {first}"
+                ) from first
             return samples
 
     def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
