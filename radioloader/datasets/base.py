@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from radioloader.config import StorageConfig
 from radioloader.datasets import stats
-from radioloader.datasets.batch import BatchReader, Placed
+from radioloader.datasets.batch import BatchReader, Placed, skipped
 from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
 from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
@@ -227,7 +227,7 @@ class StoreDataset(_Base, abc.ABC):
             ReadError: Voxels could not be read; names subject, collection, URI and box. With ``on_error="skip"``: of no sample.
             ShapeError: The samples have different shapes, and no transform that may change them; names two of them.
         """
-        placed = [self._resolve(key) for key in keys if key is not None]
+        placed = self._resolved([key for key in keys if key is not None])
         with stats.busy([place.volume for place in placed]):
             if self.transform is None:
                 return self._batches.read(placed, final=True)
@@ -247,7 +247,12 @@ class StoreDataset(_Base, abc.ABC):
                     # Not collated here: a collate_fn of the user's may bring what has different shapes together.
                     samples += [self._transformed(dict(s), p) for s, p in zip(read, read.placed, strict=True)]
             if failures and not samples:
-                raise failures[0]
+                if len(groups) == 1:
+                    raise failures[0]
+                first = failures[0].__cause__  # each was a batch of its own
+                raise ReadError(
+                    f"none of the {len(placed)} samples of a batch could be read; the first one: {first}"
+                ) from first
             return samples
 
     def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
@@ -265,6 +270,20 @@ class StoreDataset(_Base, abc.ABC):
                 f"the transform returned None for volume {self.table.obs_id(place.volume)!r}; it must return the sample"
             )
         return result
+
+    def _resolved(self, keys: Sequence[Any]) -> list[Placed]:
+        """Where the samples of a batch lie; without those of which that cannot be read (a probability map), if they are to be skipped."""
+        placed: list[Placed] = []
+        failures: list[ReadError] = []
+        for key in keys:
+            try:
+                placed.append(self._resolve(key))
+            except ReadError as error:
+                if self.on_error == "raise":
+                    raise
+                failures.append(error)
+        skipped(failures, len(keys))
+        return placed
 
     def _resolve(self, key: Any) -> Placed:
         asked = key

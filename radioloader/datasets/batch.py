@@ -19,7 +19,7 @@ from radioloader.errors import ReadError, ShapeError
 from radioloader.storage.reader import ReadRequest, VolumeReader
 from radioloader.types import Box
 
-__all__ = ["BatchReader", "Placed"]
+__all__ = ["BatchReader", "Placed", "skipped"]
 
 _log = logging.getLogger("radioloader")
 
@@ -114,13 +114,7 @@ class BatchReader:
         kept = [place for position, place in enumerate(placed) if position not in failures]
         if not self.skip:
             raise first
-        stats.count_skipped(len(failures))
-        for error in failures.values():
-            _log.warning("skipped: %s", error)
-        if not kept:
-            raise ReadError(
-                f"none of the {len(placed)} samples of a batch could be read; the first one: {first}"
-            ) from first
+        skipped([failures[position] for position in sorted(failures)], len(placed))
         return kept
 
     def _assembled(self, placed: Sequence[Placed], tensors: dict[str, torch.Tensor]) -> Batch:
@@ -168,6 +162,20 @@ class BatchReader:
             label = _as_volumes(slots["label"], self.table.label_channels, place.axis)
             requests.append(ReadRequest(ref, place.box, label if len(ref.shape) == 4 else label[0]))
         return requests
+
+
+def skipped(failures: Sequence[ReadError], samples: int) -> None:
+    """Count and log samples that are left out of a batch of ``samples``.
+
+    Raises:
+        ReadError: None is left.
+    """
+    stats.count_skipped(len(failures))
+    for error in failures:
+        _log.warning("skipped: %s", error)
+    if failures and len(failures) == samples:
+        first = failures[0]
+        raise ReadError(f"none of the {samples} samples of a batch could be read; the first one: {first}") from first
 
 
 def _as_volumes(slot: npt.NDArray[Any], channels: int, axis: int | None) -> npt.NDArray[Any]:

@@ -8,7 +8,9 @@ it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import platform
 import tempfile
 import threading
 import weakref
@@ -37,7 +39,7 @@ class Columns(Mapping[str, Array]):
         for name, array in arrays.items():
             if array.dtype.hasobject:
                 raise TypeError(f"column {name!r} holds Python objects, which every process would copy")
-        self._arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self._arrays = {name: np.asarray(array, order="C").view() for name, array in arrays.items()}
         self._file: tuple[str, dict[str, tuple[str, tuple[int, ...], int]]] | None = None
         self._lock = threading.Lock()
         if sum(array.nbytes for array in self._arrays.values()) > _SPILL:
@@ -106,12 +108,12 @@ def _map(path: str, places: Mapping[str, tuple[str, tuple[int, ...], int]]) -> d
 
 
 def _prefix() -> str:
-    # Process ids mean something within their namespace only, and containers may share a temporary folder.
+    # Process ids mean something within their machine and namespace only, and those may share a temporary folder.
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         namespace = 0
-    return f"radioloader-{namespace}-"
+    return f"radioloader-{platform.node()}-{namespace}-"
 
 
 def _remove(path: str, pid: int) -> None:
@@ -123,7 +125,7 @@ def _remove(path: str, pid: int) -> None:
 def _sweep() -> None:
     """Remove what killed processes left."""
     prefix = _prefix()
-    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*.columns"):
+    for path in Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}*.columns"):
         with contextlib.suppress(ValueError, OSError):
             pid = int(path.name.removeprefix(prefix).partition("-")[0])
             try:

@@ -11,7 +11,7 @@ import torch.utils.data
 from radioloader.datasets import stats
 from radioloader.datasets.collate import collate
 from radioloader.datasets.state import LoaderState
-from radioloader.errors import ConfigError, WorkerError
+from radioloader.errors import ConfigError, RadioloaderError, WorkerError
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
 
@@ -101,7 +101,7 @@ class DataLoader(_Base):
         self._keys = _key_sampler(self)
         if self._keys is not None:
             self._keys.check_batch_size(self._samples_in_batch)
-        self._running: _Batches | None = None
+        self._running: _Run | None = None
         self.wait_s = 0.0
 
     @property
@@ -109,10 +109,17 @@ class DataLoader(_Base):
         size = self.batch_size if self.batch_size is not None else getattr(self.batch_sampler, "batch_size", None)
         return 1 if size is None else int(size)
 
+    def _batches_of(self, samples: int) -> int:
+        """Batches that a rank makes of so many samples."""
+        size = self._samples_in_batch
+        drop_last = self.drop_last or bool(getattr(self.batch_sampler, "drop_last", False))
+        return samples // size if drop_last else -(-samples // size)
+
     def __iter__(self) -> Any:
         epoch = None if self._keys is None else self._keys.begin()
-        self._running = _Batches(self, super().__iter__(), epoch)
-        return self._running
+        batches = super().__iter__()
+        self._running = _Run(self, epoch)
+        return _Batches(self, batches, self._running)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -144,7 +151,7 @@ class DataLoader(_Base):
         found = LoaderState.from_dict(state)
         found.check(keys)
         keys.restart(found.epoch, found.progress)
-        if keys.training and found.progress and not keys.left_on_this_rank():
+        if keys.training and found.progress and not self._batches_of(keys.left_on_this_rank()):
             keys.restart(found.epoch + 1, ())
         self._running = None
 
@@ -153,40 +160,56 @@ class DataLoader(_Base):
             raise ConfigError(
                 "only a loader whose sampler is a radioloader.KeySampler has a state; leave sampler and batch_sampler out, or give one"
             )
+        if self.batch_size is None and self.batch_sampler is not None and not hasattr(self.batch_sampler, "batch_size"):
+            raise ConfigError(
+                f"{type(self.batch_sampler).__name__} has no batch_size, so that batches cannot be counted in samples: a loader with it "
+                "has no state; give torch's BatchSampler, or leave batch_sampler out"
+            )
         return self._keys
 
     def _position(self, keys: KeySampler) -> tuple[int, tuple[tuple[int, int], ...]]:
         running = self._running
-        if running is None or running.epoch != keys.epoch:
+        if running is None or running.epoch != keys.epoch or (running.taken and not keys.used):
             return keys.epoch, keys.progress
         if running.taken and running.taken >= running.batches:
             return keys.epoch + 1, ()
         return keys.epoch, running.progress()
 
 
-class _Batches(Iterator[Any]):
-    """An epoch's batches, counted as they are taken."""
+class _Run:
+    """How far an iteration is. Refers to neither loader nor iterator: in a cycle with them, the workers of an iterator that is dropped
+    would live until the garbage collector came, and torch's queues be closed before the workers are told to end.
 
-    def __init__(self, loader: DataLoader, batches: Any, epoch: int | None) -> None:
-        self._loader, self._inner = loader, batches
+    Attributes:
+        epoch: The epoch; None where a sampler of the user's own does not say.
+        taken: Batches that were taken.
+        batches: Batches that there are; -1 where nobody knows.
+    """
+
+    def __init__(self, loader: DataLoader, epoch: int | None) -> None:
+        keys = loader._keys
         self.epoch = epoch
         self.taken = 0
-        keys = loader._keys
+        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        self._size = loader._samples_in_batch
         self._before = () if keys is None else keys.progress
         self._world = 1 if keys is None else keys.num_replicas
-        done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
-        self._done = done
-        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        self._done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
         if keys is not None and self._before:
-            left = keys.left_on_this_rank()
-            size = loader._samples_in_batch
-            self.batches = left // size if loader.drop_last else -(-left // size)
+            self.batches = loader._batches_of(keys.left_on_this_rank())
 
     def progress(self) -> tuple[tuple[int, int], ...]:
         """What was taken of the epoch: (world size, samples of each rank), for each run that had a part of it."""
-        samples = self._done + self.taken * self._loader._samples_in_batch
+        samples = self._done + self.taken * self._size
         before = self._before[:-1] if self._done else self._before
         return (*before, (self._world, samples)) if samples else before
+
+
+class _Batches(Iterator[Any]):
+    """An epoch's batches, counted as they are taken."""
+
+    def __init__(self, loader: DataLoader, batches: Any, run: _Run) -> None:
+        self._loader, self._inner, self._run = loader, batches, run
 
     def __getattr__(self, name: str) -> Any:
         # For those who look for the workers of torch's iterator.
@@ -204,20 +227,29 @@ class _Batches(Iterator[Any]):
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
             batch = next(self._inner)
-        except RuntimeError as error:
-            raise self._explained(error) from error
+        except StopIteration:
+            self._use()  # also where nothing was left of it on this rank
+            raise
+        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a dead worker had memory to hand over
+            explained = self._explained(error)
+            if explained is None:
+                raise
+            raise explained from error
         finally:
             self._loader.wait_s += time.perf_counter() - started
-        self.taken += 1
-        if self._loader._keys is not None and self.epoch is not None:
-            self._loader._keys.use(self.epoch)
+        self._run.taken += 1
+        self._use()
         return batch
 
-    def _explained(self, error: RuntimeError) -> RuntimeError:
-        """An error that says which volumes a dead worker was reading."""
+    def _use(self) -> None:
+        if self._loader._keys is not None and self._run.epoch is not None:
+            self._loader._keys.use(self._run.epoch)
+
+    def _explained(self, error: Exception) -> WorkerError | None:
+        """An error that says which volumes a dead worker was reading; None when no worker died."""
         workers = getattr(self._inner, "_workers", None)
-        if workers is None or "DataLoader worker" not in str(error):
-            return error
+        if workers is None or isinstance(error, RadioloaderError):
+            return None
         table = getattr(self._loader.dataset, "table", None)
         lines = []
         for number, worker in enumerate(workers):
@@ -230,7 +262,7 @@ class _Batches(Iterator[Any]):
                 what = "was reading " + "; ".join(table.images(volume)[0].describe() for volume in volumes)
             lines.append(f"worker {number} (pid {worker.pid}, exit code {worker.exitcode}) {what}")
         if not lines:
-            return error
+            return None
         return WorkerError(
             f"a worker process of the loader died: {', '.join(lines)}. Killed (exit code -9) usually means out of memory: use "
             "fewer workers, a smaller batch or prefetch_factor, or more shared memory"

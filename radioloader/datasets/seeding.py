@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import random
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ __all__ = ["SeededTransform"]
 _locks: dict[int, threading.RLock] = {}
 
 _PLAIN = (str, bytes, int, float, complex, type(None), type, ModuleType, BuiltinFunctionType, np.ndarray, torch.Tensor)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_STDLIB = sysconfig.get_path("stdlib")
 _MOST = 10_000
 
 
 class SeededTransform:
     """Calls a transform with all its randomness seeded.
 
-    The global generators of torch (CPU), numpy and ``random`` are seeded before each call and restored afterwards. Generators that the
-    transform carries itself (MONAI's ``Randomizable``, numpy's and torch's generators) are found once, wherever they sit in it, and
-    seeded as well. Global generators are shared by all threads, so one call runs at a time.
+    The global generators of torch (CPU), numpy and ``random`` are seeded before each call and restored afterwards. So are generators
+    that the transform carries itself or uses as globals of its module (MONAI's ``Randomizable``, numpy's, torch's and Python's
+    generators); they are found once, wherever they sit in it. Generators are shared by all threads, so one call runs at a time.
 
     Args:
         transform: Gets a sample and returns one.
@@ -46,6 +49,7 @@ class SeededTransform:
             if self._carried is None:
                 self._carried = list(_generators(self.transform))
             states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+            carried = [_state(generator) for generator in self._carried]
             try:
                 torch.default_generator.manual_seed(seed % 2**63)
                 np.random.seed(seed % 2**32)  # noqa: NPY002 - this is the generator that transforms use
@@ -57,6 +61,8 @@ class SeededTransform:
                 torch.default_generator.set_state(states[0])
                 np.random.set_state(states[1])  # noqa: NPY002
                 random.setstate(states[2])
+                for generator, state in zip(self._carried, carried, strict=True):
+                    _restore(generator, state)
 
 
 def _seed(generator: Any, seed: int) -> None:
@@ -70,8 +76,26 @@ def _seed(generator: Any, seed: int) -> None:
         generator.set_random_state(seed=seed)
 
 
+def _state(generator: Any) -> Any:
+    """The state of a generator that the script may use as well; None for MONAI's, whose owner the transform is."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, torch.Generator | np.random.RandomState):
+        return generator.get_state()
+    return generator.getstate() if isinstance(generator, random.Random) else None
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, torch.Generator | np.random.RandomState):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+
+
 def _generators(transform: Any) -> Iterator[Any]:
-    """What carries random state in a transform: in attributes, containers, closures and bound objects, at any depth."""
+    """What carries random state in a transform: in attributes, containers, closures, bound objects and globals, at any depth."""
     waiting: list[Any] = [transform]
     seen: set[int] = set()
     while waiting and len(seen) < _MOST:
@@ -79,7 +103,7 @@ def _generators(transform: Any) -> Iterator[Any]:
         if id(thing) in seen or isinstance(thing, _PLAIN):
             continue
         seen.add(id(thing))
-        if isinstance(thing, torch.Generator | np.random.Generator | np.random.RandomState | random.Random):
+        if isinstance(thing, _GENERATORS):
             yield thing
             continue
         if callable(getattr(thing, "set_random_state", None)):
@@ -94,13 +118,14 @@ def _parts(thing: Any) -> list[Any]:
         return list(thing)
     if isinstance(thing, FunctionType):
         cells = [cell.cell_contents for cell in thing.__closure__ or () if _filled(cell)]
-        return [*cells, *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values()]
+        return [*cells, *(thing.__defaults__ or ()), *(thing.__kwdefaults__ or {}).values(), *_used_globals(thing)]
     if isinstance(thing, MethodType):
         return [thing.__self__, thing.__func__]
     if isinstance(thing, functools.partial):
         return [thing.func, *thing.args, *thing.keywords.values()]
-    slots = []
+    slots: list[Any] = []
     for kind in type(thing).__mro__:
+        slots += [part for part in vars(kind).values() if isinstance(part, FunctionType)]
         names = getattr(kind, "__slots__", ())
         slots += [getattr(thing, n) for n in ([names] if isinstance(names, str) else names) if hasattr(thing, n)]
     # MONAI keeps a Randomizable's generator as its attribute R, which set_random_state replaces: seeding the owner is enough.
@@ -110,6 +135,21 @@ def _parts(thing: Any) -> list[Any]:
         if name != "R" or not hasattr(thing, "set_random_state")
     ]
     return [*own, *slots]
+
+
+def _used_globals(function: FunctionType) -> list[Any]:
+    """Globals that a function uses, where it is the script's; those of libraries are many, and carry nothing of a transform's."""
+    path = function.__code__.co_filename
+    if "site-packages" in path or "dist-packages" in path or path.startswith(_STDLIB):
+        return []
+    known = function.__globals__
+    return [known[name] for name in _names(function.__code__) if name in known]
+
+
+def _names(code: CodeType) -> list[str]:
+    """The global names that a function and those inside it may use."""
+    inner = [name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part)]
+    return list(dict.fromkeys([*code.co_names, *inner]))
 
 
 def _filled(cell: Any) -> bool:

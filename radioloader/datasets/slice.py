@@ -34,8 +34,8 @@ class SliceDataset(StoreDataset):
         label: Label collection; of the slice itself, without neighbours.
         plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``.
         context: Neighbouring slices on each side that become channels.
-        skip_empty: ``"image"`` leaves out slices that are one constant value in all images, ``"label"`` slices without foreground, both
-            going by what ingest noted.
+        skip_empty: ``"image"`` leaves out slices that hold nothing but the lowest value of their volume in all images (background),
+            ``"label"`` slices without foreground, both going by what ingest noted.
         block: So many neighbouring slices stay together when samples are shuffled, and are read at once where a batch holds them: tiles
             that span slices are then decoded once a block instead of once a slice. About the batch size is best.
         pad_to: Size (the two axes of the slice, in stored order) in voxels to which smaller slices are padded, centred.

@@ -12,6 +12,7 @@ from radioloader.samplers.samplers import KeySampler
 __all__ = ["LoaderState"]
 
 _VERSION = 1
+_DIGEST = "digest of the epoch's order"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class LoaderState:
     def of(cls, keys: KeySampler, epoch: int, progress: Sequence[Sequence[int]]) -> LoaderState:
         """The state of a sampler."""
         pairs = tuple((int(world), int(samples)) for world, samples in progress)
-        return cls(epoch, pairs, keys.samples_done(pairs), _order(keys))
+        return cls(epoch, pairs, keys.samples_done(pairs), _order(keys) | {_DIGEST: keys.digest(epoch)})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints."""
@@ -69,7 +70,10 @@ class LoaderState:
             ConfigError: Data, seed or arguments differ; says which.
         """
         now = _order(keys)
-        differ = [name for name in {**self.order, **now} if self.order.get(name) != now.get(name)]
+        differ = [name for name in {**self.order, **now} if self.order.get(name) != now.get(name) and name != _DIGEST]
+        if not differ and self.order.get(_DIGEST) != keys.digest(self.epoch):
+            differ = [_DIGEST]  # a column that the order goes by, such as weights
+            now[_DIGEST] = keys.digest(self.epoch)
         if differ:
             lines = "; ".join(f"{name} was {self.order.get(name)!r}, now it is {now.get(name)!r}" for name in differ)
             raise ConfigError(

@@ -86,9 +86,11 @@ def busy(volumes: Sequence[int]) -> Iterator[None]:
     row[_BUSY:] = 0
     named = [volume + 1 for volume in dict.fromkeys(volumes)][:_NAMED]
     row[_BUSY : _BUSY + len(named)] = named
-    yield
-    row[_BUSY:] = 0
-    row[_BATCHES] += 1
+    try:
+        yield
+        row[_BATCHES] += 1
+    finally:
+        row[_BUSY:] = 0
 
 
 def count_skipped(samples: int) -> None:

@@ -171,8 +171,9 @@ class ClassBalanced:
             as_whole(self.samples, "samples", minimum=1)
 
     def __call__(self, layout: Layout, *, seed: int, epoch: int) -> Visits:
-        _, inverse, counts = np.unique(layout.column(self.column).astype(str), return_inverse=True, return_counts=True)
-        return _resampled(layout, 1.0 / counts[inverse], self.samples, seed=seed, epoch=epoch)
+        _, inverse = np.unique(layout.column(self.column).astype(str), return_inverse=True)
+        sizes = np.bincount(inverse, weights=layout.counts > 0)[inverse]
+        return _resampled(layout, 1.0 / np.maximum(sizes, 1), self.samples, seed=seed, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,8 @@ class EqualShapes:
 
     def __post_init__(self) -> None:
         as_whole(self.batch_size, "batch_size", minimum=1)
+        if isinstance(self.order, EqualShapes):
+            raise ConfigError("the order of EqualShapes is EqualShapes again; give it one that does not make batches")
 
     def __call__(self, layout: Layout, *, seed: int, epoch: int) -> Visits:
         visits = self.order(layout, seed=seed, epoch=epoch)
@@ -227,6 +230,9 @@ def _resampled(
     layout: Layout, weights: npt.NDArray[np.float64], samples: int | None, *, seed: int, epoch: int
 ) -> Visits:
     count = len(layout) if samples is None else samples
+    weights = np.where(layout.counts > 0, weights, 0.0)  # a volume without samples cannot be visited
+    if not weights.any():
+        raise ConfigError("the weights are 0 for all volumes that have samples")
     random = generator("weighted", seed, epoch)
     # One random offset, then steps of one: Kitagawa 1996, systematic resampling. Volumes in random order, so that which of two
     # neighbours is rounded up is not tied to their places.
@@ -237,7 +243,7 @@ def _resampled(
     volumes = volumes[random.permutation(count)]
     if layout.any_draw:
         return Visits(layout.starts[volumes], _visit_numbers(volumes))
-    chosen = layout.starts[volumes] + random.integers(0, np.maximum(layout.counts[volumes], 1))
+    chosen = layout.starts[volumes] + random.integers(0, layout.counts[volumes])
     return Visits(chosen, _visit_numbers(chosen))
 
 

@@ -11,7 +11,8 @@ __all__ = ["generator", "seed_of"]
 
 def seed_of(*parts: int | str) -> int:
     """A 128-bit seed that depends on each of ``parts`` and on their order."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    # numpy's integers make keys that are equal to those of Python's, so they must give the same stream.
+    text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{int(part)}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 

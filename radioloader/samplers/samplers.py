@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,7 @@ from torch.utils.data import DistributedSampler
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
 from radioloader.samplers.order import FILLER, EqualShapes, Mixing, Order, Sequential, Shuffled, Visits, mixing
+from radioloader.samplers.positions import as_whole
 from radioloader.samplers.shard import evaluation_shard, remaining, training_shard
 from radioloader.types import SampleKey
 
@@ -105,7 +107,7 @@ class KeySampler(_Base):
             num_replicas=found_world,
             rank=found_rank,
             shuffle=shuffle,
-            seed=dataset.seed if seed is None else seed,
+            seed=as_whole(dataset.seed if seed is None else seed, "seed"),
             drop_last=drop_last,
         )
         self.order: Order = order if order is not None else Shuffled() if shuffle else Sequential()
@@ -121,10 +123,11 @@ class KeySampler(_Base):
     # ---- epochs ---------------------------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of ``epoch``. The epoch that it is at already goes on where :meth:`restart` put it."""
-        if epoch != self.epoch:
+        """Make the next iteration that of ``epoch``. The epoch that it is at already goes on where :meth:`restart` put it, unless
+        samples of it were used since: then it begins anew."""
+        if epoch != self.epoch or self._used:
             self.progress = ()
-        self.epoch = epoch
+        self.epoch = as_whole(epoch, "epoch")
         self._used = False
 
     def restart(self, epoch: int, progress: Sequence[Sequence[int]]) -> None:
@@ -134,7 +137,7 @@ class KeySampler(_Base):
             epoch: The epoch.
             progress: (world size, samples of each rank) for each run that had a part of it, in their order.
         """
-        self.epoch = epoch
+        self.epoch = as_whole(epoch, "epoch")
         self.progress = tuple((int(world), int(samples)) for world, samples in progress)
         self._used = False
 
@@ -142,9 +145,15 @@ class KeySampler(_Base):
         """Go to the next epoch if samples of this one were used; returns the epoch of the next iteration. For loaders, which count
         with :meth:`use`: iterators that nobody takes a batch from then use no epoch, however far their workers ran ahead."""
         self._counted_by_loader = True
+        self.rank, self.num_replicas = self._where()
         if self._used:
             self._next_epoch()
         return self.epoch
+
+    @property
+    def used(self) -> bool:
+        """Whether samples of the epoch that it is at were used; the next iteration is then that of the next epoch."""
+        return self._used
 
     def use(self, epoch: int) -> None:
         """Note that a batch of ``epoch`` was used."""
@@ -200,6 +209,12 @@ class KeySampler(_Base):
             for sample, draw in zip(visits.samples.tolist(), draws, strict=True)
             if sample != FILLER
         ]
+
+    def digest(self, epoch: int) -> str:
+        """Of the order of ``epoch``, on all ranks: tells whether columns that the order goes by are as they were."""
+        visits = self._visits(epoch)
+        parts = [visits.samples] if visits.draws is None else [visits.samples, visits.draws]
+        return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()[:32]
 
     def mixing(self, batch_size: int) -> Mixing:
         """How well the order of the current epoch mixes volumes within batches of ``batch_size``, on this rank."""
@@ -276,7 +291,17 @@ class KeySampler(_Base):
             )
         else:
             mine = evaluation_shard(volumes, rank=self.rank, world_size=self.num_replicas, unit=unit)
+            if self.num_replicas > 1 and unit > 1:
+                self._check_whole(np.delete(volumes, mine), volumes[mine])
         return visits, left[mine[offset:]]
+
+    def _check_whole(self, others: npt.NDArray[np.int64], mine: npt.NDArray[np.int64]) -> None:
+        shared = np.setdiff1d(np.intersect1d(mine, others), [FILLER])
+        if shared.size:
+            raise ConfigError(
+                f"the batches of {self.order!r} hold samples of several volumes, so that {shared.size} volumes would be evaluated by several "
+                "ranks; use another order, and pad_to or batch_size=1 for different shapes"
+            )
 
     def check_batch_size(self, batch_size: int | None) -> None:
         """Refuse a loader's batch size that would break up batches of equal shape.

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import radioloader as rl
-from radioloader.errors import ShapeError
+from radioloader.errors import ConfigError, ShapeError
 
 
 def test_a_sample_is_nibabels_array(brains: Any) -> None:
@@ -131,3 +131,73 @@ def test_volumes_of_different_shapes_cannot_be_stacked(brains: Any) -> None:
         dataset.__getitems__([rl.VolumeKey(0), rl.VolumeKey(2)])
     with pytest.raises(ShapeError, match=r"'sub-01_T1w' .*'sub-02_T1w'"):
         next(iter(rl.DataLoader(dataset, batch_size=2)))
+
+
+@pytest.mark.parametrize(
+    ("pad_to", "crop_to"),
+    [(24, 24), (None, 15), (27, None), ((22, 24, 21), (22, 20, 40)), ((21, 10, 18), (21, 24, 17)), (1, 1)],
+)
+def test_volumes_of_one_size_against_numpy(brains: Any, pad_to: Any, crop_to: Any) -> None:
+    dataset = rl.VolumeDataset(
+        brains.uri, image="T1w", label="seg", pad_to=pad_to, crop_to=crop_to, pad_value=-3, dtype=None
+    )
+    sizes = [(size,) * 3 if isinstance(size, int) else size for size in (pad_to, crop_to)]
+    for volume, subject in enumerate(brains.subjects):
+        sample = dataset[volume]
+        for name, key, fill in (("T1w", "image", -3), ("seg", "label", 0)):
+            array = brains.arrays[name][subject]
+            for axis in range(3):
+                n = array.shape[axis]
+                if sizes[0] is not None and (missing := sizes[0][axis] - n) > 0:
+                    widths = [(-(-missing // 2), missing // 2) if a == axis else (0, 0) for a in range(3)]
+                    array = np.pad(array, widths, constant_values=fill)
+                n = array.shape[axis]
+                if sizes[1] is not None and n > sizes[1][axis]:
+                    first = (n - sizes[1][axis]) // 2
+                    array = array.take(range(first, first + sizes[1][axis]), axis)
+            np.testing.assert_array_equal(sample[key][0].numpy(), array, strict=True)
+        np.testing.assert_allclose(
+            sample["affine"].numpy()[:, 3], brains.affines[subject] @ [*sample["location"][0].tolist(), 1], atol=1e-9
+        )
+        assert tuple(dataset.layout.shapes[volume]) == sample["image"].shape[1:]
+    if pad_to == crop_to:
+        (batch,) = rl.DataLoader(dataset, batch_size=4)
+        assert batch["image"].shape == (4, 1, *sizes[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_volumes_of_different_shapes_in_batches_of_equal_shape(turned: Any, workers: int) -> None:
+    # 6 volumes of 6 shapes, twice under a crop: two of the shapes are then one.
+    dataset = rl.VolumeDataset(turned.uri, image="MR", label="seg", crop_to=(9, 9, 9))
+    shapes = {subject: tuple(min(n, 9) for n in turned.arrays["MR"][subject].shape) for subject in turned.subjects}
+    sampler = rl.KeySampler(dataset, order=rl.EqualShapes(2))
+    loader = rl.DataLoader(
+        dataset, 2, sampler=sampler, num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    seen = []
+    for batch in loader:
+        found = {shapes[subject] for subject in batch["obs_subject_id"]}
+        assert found == {tuple(batch["image"].shape[2:])}
+        for subject, image, (start, stop) in zip(
+            batch["obs_subject_id"], batch["image"], batch["location"].tolist(), strict=True
+        ):
+            part = turned.arrays["MR"][subject][tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+            np.testing.assert_array_equal(image[0].numpy(), part.astype(np.float32))
+        seen += batch["obs_subject_id"]
+    assert sorted(seen) == sorted(turned.subjects)
+    sizes = [list(shapes.values()).count(shape) for shape in set(shapes.values())]
+    assert len(loader) == sum(-(-size // 2) for size in sizes)
+    assert max(sizes) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"pad_to": 0}, "pad_to=0 must be one or 3 whole numbers of at least 1"),
+        ({"crop_to": (8, 8)}, r"crop_to=\(8, 8\) must be one or 3 whole numbers of at least 1"),
+        ({"crop_to": True}, "crop_to=True must be one or 3 whole numbers"),
+    ],
+)
+def test_wrong_sizes(brains: Any, arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        rl.VolumeDataset(brains.uri, image="T1w", **arguments)

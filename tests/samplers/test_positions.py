@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 
 import radioloader as rl
 from radioloader.errors import ConfigError
-from radioloader.samplers.positions import GridPositions, Site, UniformPositions, as_triple
+from radioloader.samplers.positions import (
+    GridPositions,
+    RegionPositions,
+    Site,
+    TileAlignedPositions,
+    UniformPositions,
+    as_triple,
+)
 from radioloader.samplers.random import generator
 
 property_test = settings(deadline=None, derandomize=True, max_examples=60)
@@ -159,3 +167,145 @@ def test_positions_pickle_and_say_what_they_are(positions: UniformPositions | Gr
     assert repr(again) == repr(positions) in ("UniformPositions()", "GridPositions(overlap=(1, 2, 3))")
     first = positions.start(Site((20, 20, 20)), (6, 6, 6), draw=2, stream=Streams(2))
     assert again.start(Site((20, 20, 20)), (6, 6, 6), draw=2, stream=Streams(2)) == first
+
+
+# ---- whole tiles ---------------------------------------------------------------------------------------------------------
+
+Triple = tuple[int, int, int]
+
+
+def starts_of(positions: Any, site: Site, patch: Triple, draws: int) -> list[Triple]:
+    return [positions.start(site, patch, draw=draw, stream=Streams(draw)) for draw in range(draws)]
+
+
+def chi_squared(found: list[Triple], room: Triple) -> float:
+    seen = np.zeros([n + 1 for n in room])
+    np.add.at(seen, tuple(np.array(found).T), 1)
+    expected = len(found) / seen.size
+    return float(((seen - expected) ** 2 / expected).sum())
+
+
+def test_tile_aligned_positions_are_all_whole_tiles_equally_often(counts: Callable[[int, int], int]) -> None:
+    # Tiles of 4, 5 and 6; of the last axis only whole tiles, the 3 voxels at the border are never reached.
+    site = Site((16, 25, 21), (4, 5, 6))
+    found = starts_of(TileAlignedPositions(), site, (8, 5, 12), counts(3000, 30000))
+    assert {start[0] for start in found} == {0, 4, 8}
+    assert {start[1] for start in found} == {0, 5, 10, 15, 20}
+    assert {start[2] for start in found} == {0, 6}
+    tiles = [(x // 4, y // 5, z // 6) for x, y, z in found]
+    assert chi_squared(tiles, (2, 4, 1)) < 58.3  # 29 degrees of freedom, 99.9 %
+
+
+@given(SIZES, SIZES, st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)), st.integers(0, 1000))
+@property_test
+def test_tile_aligned_patches_touch_whole_tiles_only(shape: Triple, tile: Triple, factor: Triple, draw: int) -> None:
+    patch = tuple(t * f for t, f in zip(tile, factor, strict=True))
+    site = Site(shape, tile)
+    assert TileAlignedPositions().count(site, patch) is None  # type: ignore[arg-type]
+    start = TileAlignedPositions().start(site, patch, draw=draw, stream=Streams(draw))  # type: ignore[arg-type]
+    for first, size, n, t in zip(start, patch, shape, tile, strict=True):
+        if size <= n:
+            assert first % t == 0
+            assert 0 <= first <= n - size
+        else:
+            assert first == (n - size) // 2
+
+
+def test_tile_aligned_refuses_parts_of_tiles() -> None:
+    count = TileAlignedPositions().count
+    with pytest.raises(
+        ConfigError,
+        match=r"needs a patch of whole tiles: patch_size=\(8, 6, 8\), but tiles are \(8, 8, 8\); choose multiples",
+    ):
+        count(Site((20, 20, 20), (8, 8, 8)), (8, 6, 8))
+    # An axis that the patch covers is not cut.
+    assert count(Site((20, 6, 5), (8, 8, 8)), (8, 6, 8)) is None
+    assert count(Site((20, 20, 20), (8, 8, 8)), (16, 8, 8)) is None
+
+
+# ---- regions -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("span", [1, 2, (1, 2, 5)])
+def test_each_region_patch_is_distributed_like_a_uniform_one(span: Any, counts: Callable[[int, int], int]) -> None:
+    # One patch of each group, so that they are independent: 7 * 6 * 4 = 168 starts, 167 degrees of freedom, 99.9 % quantile 229.
+    positions, site = RegionPositions(3, span), Site((12, 9, 8), (4, 4, 3))
+    rounds = counts(5000, 50000)
+    for member in (0, 2):
+        found = [
+            positions.start(site, (6, 4, 5), draw=3 * group + member, stream=Streams(3 * group + member))
+            for group in range(rounds)
+        ]
+        assert chi_squared(found, (6, 5, 3)) < 229
+
+
+@given(
+    SIZES,
+    SIZES,
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
+    st.integers(1, 5),
+    st.integers(1, 3),
+)
+@property_test
+def test_a_groups_patches_start_in_one_block(shape: Triple, patch: Triple, tile: Triple, group: int, span: int) -> None:
+    positions, site = RegionPositions(group, span), Site(shape, tile)
+    assert positions.group == group
+    for number in range(4):
+        draws = range(number * group, (number + 1) * group)
+        starts = [positions.start(site, patch, draw=draw, stream=Streams(draw)) for draw in draws]
+        for axis, (n, size, t) in enumerate(zip(shape, patch, tile, strict=True)):
+            along = [start[axis] for start in starts]
+            if size > n:
+                assert set(along) == {(n - size) // 2}
+                continue
+            assert all(0 <= first <= n - size for first in along)
+            assert len({first // (t * span) for first in along}) == 1
+            low = along[0] // (t * span) * t * span
+            # The region that patches at the block's starts can reach, in whole tiles.
+            assert max(along) + size <= low + span * t - 1 + size
+            assert max(along) - min(along) < span * t
+
+
+def test_groups_are_independent_and_members_differ() -> None:
+    positions, site = RegionPositions(4), Site((64, 64, 64), (8, 8, 8))
+    starts = np.array(starts_of(positions, site, (16, 16, 16), 4000)).reshape(1000, 4, 3)
+    assert len(np.unique(starts.reshape(-1, 3), axis=0)) > 3500
+    blocks = starts[:, 0] // 8
+    for axis in range(3):
+        # Neighbouring groups are uncorrelated (a standard deviation of 0.032), members of one are not.
+        assert abs(np.corrcoef(blocks[:-1, axis], blocks[1:, axis])[0, 1]) < 0.11
+        assert np.corrcoef(starts[:, 0, axis], starts[:, 1, axis])[0, 1] > 0.9
+        within = starts[:, 0, axis] - starts[:, 0, axis] // 8 * 8, starts[:, 1, axis] - starts[:, 1, axis] // 8 * 8
+        assert abs(np.corrcoef(*within)[0, 1]) < 0.11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0,), "patches=0 must be a whole number of at least 1"),
+        ((2, 0), "span=0 must be one or three whole numbers"),
+        ((2, (1, 2)), r"span=\(1, 2\) must be one or three"),
+    ],
+)
+def test_wrong_regions(arguments: Any, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        RegionPositions(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("positions", "text"),
+    [
+        (TileAlignedPositions(), "TileAlignedPositions()"),
+        (RegionPositions(), "RegionPositions(patches=8, span=(1, 1, 1))"),
+        (RegionPositions(2, (1, 2, 3)), "RegionPositions(patches=2, span=(1, 2, 3))"),
+    ],
+)
+def test_tile_positions_pickle_and_say_what_they_are(positions: Any, text: str) -> None:
+    again = pickle.loads(pickle.dumps(positions))
+    assert again == positions
+    assert hash(again) == hash(positions)
+    assert repr(again) == text
+    site = Site((40, 40, 40), (8, 8, 8))
+    first = starts_of(positions, site, (16, 16, 16), 12)
+    assert starts_of(again, site, (16, 16, 16), 12) == first  # the same key, the same place
+    assert len(set(first)) > 6

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
+
 from radioloader.samplers.random import generator, seed_of
 
 
@@ -37,3 +39,10 @@ def test_every_part_its_type_and_the_order_count() -> None:
 def test_equal_parts_give_equal_streams() -> None:
     assert generator("x", 3).random(8).tolist() == generator("x", 3).random(8).tolist()
     assert generator("x", 3).random(8).tolist() != generator("x", 4).random(8).tolist()
+
+
+def test_numpys_integers_give_the_streams_of_pythons() -> None:
+    # PatchKey(np.int64(2)) == PatchKey(2): a sample is a function of its key.
+    for kind in (np.int64, np.uint8, np.int32):
+        assert seed_of("a", kind(5)) == seed_of("a", 5)
+    assert seed_of("a", -(2**80)) != seed_of("a", 2**80)

@@ -15,6 +15,7 @@ from torch.utils.data import DistributedSampler
 
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
+from radioloader.samplers.order import EqualShapes, Sequential
 from radioloader.samplers.samplers import KeySampler, rank_and_world
 from radioloader.types import PatchKey
 
@@ -166,3 +167,92 @@ def test_rank_and_world_come_from_torch_distributed(monkeypatch: pytest.MonkeyPa
     sampler = KeySampler(Patches())
     assert (sampler.rank, sampler.num_replicas, len(sampler)) == (1, 3, 2)
     assert short(sampler) == short(KeySampler(Patches(), rank=1, world_size=3))
+
+
+def test_numpys_integers_are_as_good_as_pythons() -> None:
+    expected = KeySampler(Patches(), seed=5)
+    expected.set_epoch(3)
+    found = KeySampler(Patches(), seed=np.int64(5))  # type: ignore[arg-type]
+    found.set_epoch(np.int64(3))  # type: ignore[arg-type]
+    assert short(found) == short(expected)
+    assert {type(value) for key in found for value in (key.volume, key.draw, key.epoch)} == {int}
+    for wrong in (1.5, "1", True):
+        with pytest.raises(ConfigError, match=f"seed={wrong!r} must be a whole number"):
+            KeySampler(Patches(), seed=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=f"epoch={wrong!r} must be a whole number"):
+            found.set_epoch(wrong)  # type: ignore[arg-type]
+
+
+def test_orders_are_the_same_for_every_world() -> None:
+    dataset = Patches(7, 3)
+    expected = KeySampler(dataset, seed=2).global_order(4)
+    alone = KeySampler(dataset, seed=2)
+    alone.set_epoch(4)
+    assert list(alone) == expected
+    for world in (2, 3, 4, 8):
+        assert KeySampler(dataset, seed=2, rank=world - 1, world_size=world).global_order(4) == expected
+
+
+@pytest.mark.parametrize(
+    ("drop_last", "padding"), [(False, [0, 1, 0, 3, 4, 3, 0, 3]), (True, [0, -1, 0, -1, -1, -3, 0, -5])]
+)
+def test_it_says_how_many_samples_come_twice(drop_last: bool, padding: list[int]) -> None:
+    # 21 samples on 1 to 8 ranks.
+    found = [KeySampler(Patches(7, 3), rank=0, world_size=w, drop_last=drop_last).padding for w in range(1, 9)]
+    assert found == padding
+    assert KeySampler(Patches(7, 3), rank=0, world_size=4, training=False).padding == 0
+
+
+def test_repeat_repeats_epoch_0() -> None:
+    sampler = KeySampler(Patches(), repeat=True)
+    first = short(sampler)
+    assert first == short(sampler) == short(KeySampler(Patches()))
+    sampler.set_epoch(5)
+    assert short(sampler) == first
+
+
+def test_a_restarted_epoch_goes_on_and_the_next_is_whole() -> None:
+    sampler = KeySampler(Patches())
+    sampler.set_epoch(2)
+    whole = short(sampler)
+    for again in (lambda: None, lambda: sampler.set_epoch(2)):  # a repeated set_epoch keeps the offset
+        sampler.restart(2, [(1, 4)])
+        again()
+        assert len(sampler) == 6
+        assert short(sampler) == whole[4:]
+        assert len(short(sampler)) == 6
+        assert sampler.epoch == 3
+    sampler.restart(2, [(1, 4)])
+    assert short(sampler) == whole[4:]
+    sampler.set_epoch(2)  # once its rest was used, the epoch is asked for anew
+    assert short(sampler) == whole
+    sampler.restart(2, [(1, 4)])
+    sampler.set_epoch(3)
+    assert len(short(sampler)) == 6
+
+
+def test_mixing_of_a_rank() -> None:
+    sampler = KeySampler(Patches(8, 8), shuffle=False)
+    assert (sampler.mixing(8).volumes, sampler.mixing(16).volumes, sampler.mixing(8).fewest) == (1, 2, 1)
+    assert sampler.mixing(8).score == pytest.approx(1 / sampler.mixing(8).shuffled)
+    assert KeySampler(Patches(8, 8)).mixing(8).score == pytest.approx(1, abs=0.15)
+    assert KeySampler(Patches(8, 8), rank=0, world_size=8).mixing(8).volumes == 1  # a rank owns its volumes
+
+
+def test_batches_of_equal_shape_do_not_split_cases_among_ranks() -> None:
+    class Slices(Patches):
+        @property
+        def layout(self) -> Layout:
+            counts = np.full(self.volumes, self.draws, np.int64)
+            return Layout(counts, shapes=np.full((self.volumes, 2), 64, np.int64))
+
+    def sampler(rank: int, volumes: int, draws: int, size: int) -> KeySampler:
+        order = EqualShapes(size, Sequential())
+        return KeySampler(Slices(volumes, draws), order=order, training=False, rank=rank, world_size=2)
+
+    # Batches of 2 of 4 samples each: every batch is of one volume.
+    parts = [short(key for key in sampler(rank, 3, 4, 2) if key) for rank in range(2)]
+    assert {volume for volume, *_ in parts[0]} == {0, 2}
+    assert {volume for volume, *_ in parts[1]} == {1}
+    with pytest.raises(ConfigError, match="volumes would be evaluated by several ranks; use another order"):
+        list(sampler(0, 3, 4, 3))
