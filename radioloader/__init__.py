@@ -36,6 +36,7 @@ _EXPORTS = {
     "SliceKey": "types",
     "SliceOrientation": "config",
     "Split": "datasets.split",
+    "SplitManifest": "datasets.manifest",
     "StorageConfig": "config",
     "TileAlignedPositions": "samplers.positions",
     "TileConfig": "config",
@@ -52,7 +53,9 @@ _EXPORTS = {
     "collate": "datasets.collate",
     "configure": "config",
     "ingest": "ingestion.pipeline",
+    "k_folds": "datasets.split",
     "open": "container.radiobject",
+    "split_by_column": "datasets.split",
     "split_subjects": "datasets.split",
 }
 _NAMES = {"open": "open_store"}
@@ -78,9 +81,12 @@ if TYPE_CHECKING:
     from radioloader.container.volume import Volume as Volume
     from radioloader.datasets.collate import collate as collate
     from radioloader.datasets.loader import DataLoader as DataLoader
+    from radioloader.datasets.manifest import SplitManifest as SplitManifest
     from radioloader.datasets.patch import PatchDataset as PatchDataset
     from radioloader.datasets.slice import SliceDataset as SliceDataset
     from radioloader.datasets.split import Split as Split
+    from radioloader.datasets.split import k_folds as k_folds
+    from radioloader.datasets.split import split_by_column as split_by_column
     from radioloader.datasets.split import split_subjects as split_subjects
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset
     from radioloader.errors import RadioloaderError as RadioloaderError
