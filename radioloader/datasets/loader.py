@@ -103,6 +103,7 @@ class DataLoader(_Base):
             self._keys.check_batch_size(self._samples_in_batch)
         self._running: _Batches | None = None
         self.wait_s = 0.0
+        self.waited_until = 0.0
 
     @property
     def _samples_in_batch(self) -> int:
@@ -113,6 +114,15 @@ class DataLoader(_Base):
         epoch = None if self._keys is None else self._keys.begin()
         self._running = _Batches(self, super().__iter__(), epoch)
         return self._running
+
+    def _another_epoch(self, batches: _Batches) -> bool:
+        """Whether :meth:`set_epoch` came between an iterator and its first batch, as Lightning does it when it resumes."""
+        return not batches.taken and self._keys is not None and batches.epoch != self._keys.epoch
+
+    def _begin_again(self) -> tuple[Any, int | None]:
+        """torch's iterator for the epoch that was set, and that epoch: workers had begun with another one."""
+        epoch = None if self._keys is None else self._keys.begin()
+        return super().__iter__(), epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -201,13 +211,16 @@ class _Batches(Iterator[Any]):
     def __next__(self) -> Any:
         started = time.perf_counter()
         try:
+            if self._loader._another_epoch(self):
+                self.__init__(self._loader, *self._loader._begin_again())  # type: ignore[misc]
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
             batch = next(self._inner)
         except RuntimeError as error:
             raise self._explained(error) from error
         finally:
-            self._loader.wait_s += time.perf_counter() - started
+            self._loader.waited_until = time.perf_counter()
+            self._loader.wait_s += self._loader.waited_until - started
         self.taken += 1
         if self._loader._keys is not None and self.epoch is not None:
             self._loader._keys.use(self.epoch)
