@@ -37,6 +37,7 @@ _EXPORTS = {
     "SliceKey": "types",
     "SliceOrientation": "config",
     "Split": "datasets.split",
+    "SplitManifest": "datasets.manifest",
     "StorageConfig": "config",
     "TileAlignedPositions": "samplers.positions",
     "TileConfig": "config",
@@ -59,8 +60,10 @@ _EXPORTS = {
     "create_validation_dataloader": "datasets.factory",
     "gather_cases": "datasets.gather",
     "ingest": "ingestion.pipeline",
+    "k_folds": "datasets.split",
     "open": "container.radiobject",
     "set_epoch": "datasets.factory",
+    "split_by_column": "datasets.split",
     "split_subjects": "datasets.split",
 }
 _NAMES = {"open": "open_store"}
@@ -94,9 +97,12 @@ if TYPE_CHECKING:
     from radioloader.datasets.factory import set_epoch as set_epoch
     from radioloader.datasets.gather import gather_cases as gather_cases
     from radioloader.datasets.loader import DataLoader as DataLoader
+    from radioloader.datasets.manifest import SplitManifest as SplitManifest
     from radioloader.datasets.patch import PatchDataset as PatchDataset
     from radioloader.datasets.slice import SliceDataset as SliceDataset
     from radioloader.datasets.split import Split as Split
+    from radioloader.datasets.split import k_folds as k_folds
+    from radioloader.datasets.split import split_by_column as split_by_column
     from radioloader.datasets.split import split_subjects as split_subjects
     from radioloader.datasets.transforms import IntensityNormalize as IntensityNormalize
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset

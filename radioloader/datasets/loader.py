@@ -103,6 +103,7 @@ class DataLoader(_Base):
             self._keys.check_batch_size(self._samples_in_batch)
         self._running: _Run | None = None
         self.wait_s = 0.0
+        self.waited_until = 0.0
 
     @property
     def _samples_in_batch(self) -> int:
@@ -116,10 +117,14 @@ class DataLoader(_Base):
         return samples // size if drop_last else -(-samples // size)
 
     def __iter__(self) -> Any:
+        return _Batches(self, *self._begin())
+
+    def _begin(self) -> tuple[Any, _Run]:
+        """torch's iterator of an epoch, and how far it is."""
         epoch = None if self._keys is None else self._keys.begin()
         batches = super().__iter__()
         self._running = _Run(self, epoch)
-        return _Batches(self, batches, self._running)
+        return batches, self._running
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -224,6 +229,8 @@ class _Batches(Iterator[Any]):
     def __next__(self) -> Any:
         started = time.perf_counter()
         try:
+            if self._outdated():
+                self._inner, self._run = self._loader._begin()
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
             batch = next(self._inner)
@@ -236,10 +243,17 @@ class _Batches(Iterator[Any]):
                 raise
             raise explained from error
         finally:
-            self._loader.wait_s += time.perf_counter() - started
+            self._loader.waited_until = time.perf_counter()
+            self._loader.wait_s += self._loader.waited_until - started
         self._run.taken += 1
         self._use()
         return batch
+
+    def _outdated(self) -> bool:
+        """Whether ``set_epoch`` came between the iterator and its first batch, as Lightning does it when it resumes: workers had begun
+        with another epoch."""
+        keys, run = self._loader._keys, self._run
+        return keys is not None and not run.taken and run is self._loader._running and run.epoch != keys.epoch
 
     def _use(self) -> None:
         if self._loader._keys is not None and self._run.epoch is not None:

@@ -1,5 +1,6 @@
-"""Lightning data modules (extra ``lightning``)."""
+"""Lightning data modules and callbacks (extra ``lightning``)."""
 
-from radioloader.lightning.datamodule import PatchDataModule
+from radioloader.lightning.base import StoreDataModule
+from radioloader.lightning.datamodule import PatchDataModule, SliceDataModule, VolumeDataModule
 
-__all__ = ["PatchDataModule"]
+__all__ = ["PatchDataModule", "SliceDataModule", "StoreDataModule", "VolumeDataModule"]

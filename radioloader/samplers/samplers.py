@@ -299,8 +299,8 @@ class KeySampler(_Base):
         shared = np.setdiff1d(np.intersect1d(mine, others), [FILLER])
         if shared.size:
             raise ConfigError(
-                f"the batches of {self.order!r} hold samples of several volumes, so that {shared.size} volumes would be evaluated by several "
-                "ranks; use another order, and pad_to or batch_size=1 for different shapes"
+                f"the batches of {self.order!r} hold samples of several volumes, so that {shared.size} volumes would be evaluated by "
+                "several ranks; use another order, and pad_to or batch_size=1 for different shapes"
             )
 
     def check_batch_size(self, batch_size: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # Lightning's advice, whatever the data
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning's own use of torch
 ]
-
-
-@pytest.fixture(scope="module")
-def ten(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store of 10 small subjects."""
-    root = make_cohort(tmp_path_factory.mktemp("ten"), subjects=10, shape=(12, 15, 9))
-    report = rl.ingest(
-        root / "store", {"T1w": root / "images", "seg": root / "labels"}, obs_meta=root / "participants.tsv", workers=1
-    )
-    assert report.ok
-    return str(root / "store")
 
 
 class Tiny(lightning.LightningModule):  # type: ignore[misc, name-defined]
