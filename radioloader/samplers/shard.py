@@ -5,7 +5,7 @@ Positions are places in the order, so that a visit that comes twice (weighted sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,19 +34,21 @@ def training_shard(
     Returns:
         (k,) int64 positions in the order, ascending but for repeated ones, which come last.
     """
-    owners = volumes[::unit]
+    return _within(_training_units(volumes[::unit], world_size, drop_last, [rank])[0], unit)
+
+
+def _training_units(owners: npt.NDArray[Any], world_size: int, drop_last: bool, ranks: Sequence[int]) -> list[Indices]:
     count = len(owners)
     if drop_last:
         total = count - count % world_size
     else:
         total = -(-count // world_size) * world_size
     extended = np.arange(total) % max(count, 1)
-    if world_size > 1:
-        _, first, inverse = np.unique(owners[extended], return_index=True, return_inverse=True)
-        turn = np.argsort(np.argsort(first))[inverse]  # volumes by their first visit
-        by_volume = np.argsort(turn, kind="stable")
-        extended = extended[np.sort(by_volume[rank * (total // world_size) : (rank + 1) * (total // world_size)])]
-    return _within(extended, unit)
+    if world_size == 1:
+        return [extended for _ in ranks]
+    by_volume = np.argsort(_turns(owners[extended]), kind="stable")
+    each = total // world_size
+    return [extended[np.sort(by_volume[rank * each : (rank + 1) * each])] for rank in ranks]
 
 
 def evaluation_shard(volumes: npt.NDArray[Any], *, rank: int, world_size: int, unit: int = 1) -> Indices:
@@ -54,12 +56,21 @@ def evaluation_shard(volumes: npt.NDArray[Any], *, rank: int, world_size: int, u
 
     Volumes are dealt in the order of their first visit, so that parts differ by at most one volume.
     """
-    owners = volumes[::unit]
+    return _within(_evaluation_units(volumes[::unit], world_size, [rank])[0], unit)
+
+
+def _evaluation_units(owners: npt.NDArray[Any], world_size: int, ranks: Sequence[int]) -> list[Indices]:
     if world_size == 1:
-        return np.arange(len(volumes), dtype=np.int64)
+        return [np.arange(len(owners), dtype=np.int64) for _ in ranks]
+    dealt = _turns(owners) % world_size
+    return [np.flatnonzero(dealt == rank) for rank in ranks]
+
+
+def _turns(owners: npt.NDArray[Any]) -> Indices:
+    """The volume of each visit, numbered by first visits."""
     _, first, inverse = np.unique(owners, return_index=True, return_inverse=True)
-    turn = np.argsort(np.argsort(first))[inverse]
-    return _within(np.flatnonzero(turn % world_size == rank), unit)
+    turns: Indices = np.argsort(np.argsort(first))[inverse]
+    return turns
 
 
 def _within(units: Indices, unit: int) -> Indices:
@@ -89,15 +100,14 @@ def remaining(
     left = np.arange(len(volumes), dtype=np.int64)
     for world_size, visits in done:
         seen = np.zeros(len(left), np.bool_)
-        for rank in range(world_size):
-            seen[_shard(volumes[left], rank, world_size, training, drop_last, unit)[:visits]] = True
+        owners, everyone = volumes[left][::unit], range(world_size)
+        if training:
+            parts = _training_units(owners, world_size, drop_last, everyone)
+        else:
+            parts = _evaluation_units(owners, world_size, everyone)
+        for part in parts:
+            seen[_within(part, unit)[:visits]] = True
         left = left[~seen]
         if visits % unit:
             unit = 1
     return left, unit
-
-
-def _shard(volumes: npt.NDArray[Any], rank: int, world: int, training: bool, drop_last: bool, unit: int) -> Indices:
-    if training:
-        return training_shard(volumes, rank=rank, world_size=world, drop_last=drop_last, unit=unit)
-    return evaluation_shard(volumes, rank=rank, world_size=world, unit=unit)
