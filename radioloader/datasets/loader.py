@@ -101,7 +101,7 @@ class DataLoader(_Base):
         self._keys = _key_sampler(self)
         if self._keys is not None:
             self._keys.check_batch_size(self._samples_in_batch)
-        self._running: _Batches | None = None
+        self._running: _Taken | None = None
         self.wait_s = 0.0
         self.waited_until = 0.0
 
@@ -111,18 +111,13 @@ class DataLoader(_Base):
         return 1 if size is None else int(size)
 
     def __iter__(self) -> Any:
-        epoch = None if self._keys is None else self._keys.begin()
-        self._running = _Batches(self, super().__iter__(), epoch)
-        return self._running
+        return _Batches(self, *self._begin())
 
-    def _another_epoch(self, batches: _Batches) -> bool:
-        """Whether :meth:`set_epoch` came between an iterator and its first batch, as Lightning does it when it resumes."""
-        return not batches.taken and self._keys is not None and batches.epoch != self._keys.epoch
-
-    def _begin_again(self) -> tuple[Any, int | None]:
-        """torch's iterator for the epoch that was set, and that epoch: workers had begun with another one."""
+    def _begin(self) -> tuple[Any, _Taken]:
+        """torch's iterator of the next epoch, and its count of batches."""
         epoch = None if self._keys is None else self._keys.begin()
-        return super().__iter__(), epoch
+        self._running = _Taken(self, epoch)
+        return super().__iter__(), self._running
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -174,14 +169,15 @@ class DataLoader(_Base):
         return keys.epoch, running.progress()
 
 
-class _Batches(Iterator[Any]):
-    """An epoch's batches, counted as they are taken."""
+class _Taken:
+    """How many of an epoch's batches were taken. The loader keeps it; it keeps neither loader nor iterator, so that workers end as soon
+    as their iterator is dropped, and not when garbage is collected."""
 
-    def __init__(self, loader: DataLoader, batches: Any, epoch: int | None) -> None:
-        self._loader, self._inner = loader, batches
+    def __init__(self, loader: DataLoader, epoch: int | None) -> None:
+        keys = loader._keys
         self.epoch = epoch
         self.taken = 0
-        keys = loader._keys
+        self._size = loader._samples_in_batch
         self._before = () if keys is None else keys.progress
         self._world = 1 if keys is None else keys.num_replicas
         done = self._before[-1][1] if self._before and self._before[-1][0] == self._world else 0
@@ -189,14 +185,20 @@ class _Batches(Iterator[Any]):
         self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
         if keys is not None and self._before:
             left = keys.left_on_this_rank()
-            size = loader._samples_in_batch
-            self.batches = left // size if loader.drop_last else -(-left // size)
+            self.batches = left // self._size if loader.drop_last else -(-left // self._size)
 
     def progress(self) -> tuple[tuple[int, int], ...]:
         """What was taken of the epoch: (world size, samples of each rank), for each run that had a part of it."""
-        samples = self._done + self.taken * self._loader._samples_in_batch
+        samples = self._done + self.taken * self._size
         before = self._before[:-1] if self._done else self._before
         return (*before, (self._world, samples)) if samples else before
+
+
+class _Batches(Iterator[Any]):
+    """An epoch's batches, counted as they are taken."""
+
+    def __init__(self, loader: DataLoader, batches: Any, count: _Taken) -> None:
+        self._loader, self._inner, self._count = loader, batches, count
 
     def __getattr__(self, name: str) -> Any:
         # For those who look for the workers of torch's iterator.
@@ -211,8 +213,10 @@ class _Batches(Iterator[Any]):
     def __next__(self) -> Any:
         started = time.perf_counter()
         try:
-            if self._loader._another_epoch(self):
-                self.__init__(self._loader, *self._loader._begin_again())  # type: ignore[misc]
+            keys = self._loader._keys
+            if keys is not None and not self._count.taken and self._count.epoch != keys.epoch:
+                # set_epoch came after iter(), as when Lightning resumes; workers have begun with the other epoch.
+                self._inner, self._count = self._loader._begin()
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
             batch = next(self._inner)
@@ -221,9 +225,9 @@ class _Batches(Iterator[Any]):
         finally:
             self._loader.waited_until = time.perf_counter()
             self._loader.wait_s += self._loader.waited_until - started
-        self.taken += 1
-        if self._loader._keys is not None and self.epoch is not None:
-            self._loader._keys.use(self.epoch)
+        self._count.taken += 1
+        if keys is not None and self._count.epoch is not None:
+            keys.use(self._count.epoch)
         return batch
 
     def _explained(self, error: RuntimeError) -> RuntimeError:
