@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from radioloader.datasets import readtime
+
 __all__ = ["TIMES", "LoaderStats", "busy", "count_skipped", "timed", "use"]
 
 TIMES = ("read", "transform", "collate")
@@ -18,7 +20,11 @@ TIMES = ("read", "transform", "collate")
 
 _SKIPPED = len(TIMES)
 _BATCHES = _SKIPPED + 1
-_BUSY = _BATCHES + 1
+_STORAGE = _BATCHES + 1
+_MEASURED = _STORAGE + 1
+_READS = _MEASURED + 1
+_ASKED = _READS + 1
+_BUSY = _ASKED + 1
 _NAMED = 16
 _FIELDS = _BUSY + _NAMED
 
@@ -58,6 +64,15 @@ class LoaderStats:
         """Batches that were made."""
         return int(self.table[:, _BATCHES].sum())
 
+    def measure_reads(self) -> None:
+        """Have some of the reads say how much of them is storage; see :func:`~radioloader.datasets.readtime.measured`."""
+        self.table[:, _ASKED] = 1.0
+
+    @property
+    def measured_reads(self) -> tuple[float, float]:
+        """Seconds in storage, and seconds altogether, of those reads that were measured."""
+        return float(self.table[:, _STORAGE].sum()), float(self.table[:, _MEASURED].sum())
+
     def busy_with(self, number: int) -> list[int]:
         """Volumes of the batch that a worker was making when it was last heard of."""
         return [int(value) - 1 for value in self.row(number)[_BUSY:] if value]
@@ -74,6 +89,14 @@ def timed(what: str) -> Iterator[None]:
     """Add the time that the block takes."""
     row, started = _row, time.perf_counter()
     try:
+        if what == "read" and row[_ASKED]:
+            row[_READS] += 1
+            if row[_READS] % readtime.EVERY == 1:
+                with readtime.measured() as found:
+                    yield
+                row[_STORAGE] += found["storage"]
+                row[_MEASURED] += found["all"]
+                return
         yield
     finally:
         row[TIMES.index(what)] += time.perf_counter() - started

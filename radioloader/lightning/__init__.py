@@ -2,5 +2,14 @@
 
 from radioloader.lightning.base import StoreDataModule
 from radioloader.lightning.datamodule import PatchDataModule, SliceDataModule, VolumeDataModule
+from radioloader.lightning.evaluation import UnevenEvaluation
+from radioloader.lightning.monitor import DataWaitMonitor
 
-__all__ = ["PatchDataModule", "SliceDataModule", "StoreDataModule", "VolumeDataModule"]
+__all__ = [
+    "DataWaitMonitor",
+    "PatchDataModule",
+    "SliceDataModule",
+    "StoreDataModule",
+    "UnevenEvaluation",
+    "VolumeDataModule",
+]

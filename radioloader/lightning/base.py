@@ -73,7 +73,8 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         label: Label collection.
         targets: Columns of ``obs_meta`` that samples carry.
         batch_size: Training samples in a batch, on each rank.
-        eval_batch_size: Samples in a batch of validation, test and prediction; None: one volume, or ``batch_size`` slices.
+        eval_batch_size: Samples in a batch of validation, test and prediction; None: one volume, or ``batch_size`` slices where all have
+            one size.
         split: Fractions of (train, val, test), 70, 10 and 20 % unless told otherwise; the subjects themselves as a
             :class:`~radioloader.Split` or a mapping with the keys ``train``, ``val`` and ``test``; or the path of a JSON file with them,
             such as :meth:`save_manifest` writes, which is then checked against the store.
@@ -163,8 +164,9 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         }
         self._transforms = {"train": transform, "val": eval_transform, "test": eval_transform}
         self._batch_size = as_whole(batch_size, "batch_size", minimum=1)
-        size = self._eval_batch_size if eval_batch_size is None else eval_batch_size
-        self._eval_size = as_whole(size, "eval_batch_size", minimum=1)
+        if eval_batch_size is not None:
+            eval_batch_size = as_whole(eval_batch_size, "eval_batch_size", minimum=1)
+        self._eval_size = eval_batch_size
         self._order = order
         self._loader: dict[str, Any] = {
             "num_workers": as_whole(num_workers, "num_workers", minimum=0),
@@ -179,7 +181,7 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         self.train_dataset: Any = self._dataset("train")
         self.val_dataset: Any = self._dataset("val") if self.split.val else None
         self.test_dataset: Any = self._dataset("test") if self.split.test else None
-        self._train_sampler({})  # an order that does not fit
+        self._train_sampler({}).check_batch_size(self._batch_size)  # as does an order that does not fit
 
     # ---- what the kinds differ in ----------------------------------------------------------------------------------------
 
@@ -187,8 +189,8 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
     def _dataset(self, part: str) -> Any:
         """The dataset of a part of the split."""
 
-    @property
-    def _eval_batch_size(self) -> int:
+    def _eval_batch_size(self, dataset: Any) -> int:
+        """Samples in a batch of evaluation, where the user did not say."""
         return 1
 
     def _common(self, part: str) -> dict[str, Any]:
@@ -279,7 +281,8 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
     def _evaluated(self, dataset: Any, *, overfit: bool = False) -> DataLoader:
         kind = OverfitSampler if overfit else KeySampler
         sampler = kind(dataset, shuffle=False, training=False)
-        return EvaluationLoader(dataset, batch_size=self._eval_size, sampler=sampler, **self._loader)
+        size = self._eval_size or self._eval_batch_size(dataset)
+        return EvaluationLoader(dataset, batch_size=size, sampler=sampler, **self._loader)
 
 
 def _overrides(module: StoreDataModule) -> bool:

@@ -123,9 +123,9 @@ class SliceDataModule(StoreDataModule):
         self._skip_empty = skip_empty
         super().__init__(store, image=image, **common)
 
-    @property
-    def _eval_batch_size(self) -> int:
-        return self._batch_size
+    def _eval_batch_size(self, dataset: Any) -> int:
+        shapes = dataset.layout.shapes
+        return self._batch_size if bool((shapes == shapes[0]).all()) else 1
 
     def _dataset(self, part: str) -> Any:
         skip_empty = self._skip_empty if part == "train" else None

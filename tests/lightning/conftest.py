@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import radioloader as rl
+
+sys.path.append(str(Path(__file__).parent))  # for noting.py, which ddp_script.py imports as well
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
-from models import Noting, StopAfter, trainer  # noqa: E402
+from noting import Noting, StopAfter, trainer  # noqa: E402
 
 import radioloader as rl  # noqa: E402
 
@@ -73,14 +74,21 @@ def resumed(steps: int, *, beyond: int = 1, epoch_end: bool = False, **arguments
     return {"seen": {"train": consumed, "val": second.seen["val"]}, "stopped at": len(first.seen["train"])}
 
 
+def slow_on_rank_1(sample: dict[str, Any]) -> dict[str, Any]:
+    time.sleep(0.03 * torch.distributed.get_rank())
+    return sample
+
+
 def norm(val: list[str], **arguments: Any) -> dict[str, Any]:
     """BatchNorm, uneven validation, and what ranks do together afterwards: training, a checkpoint of the best."""
     model = Noting(norm=True)
     saving = ModelCheckpoint(FOLDER / f"norm-{len(val)}", monitor="val_loss")
-    runner = ddp(callbacks=[saving], enable_checkpointing=True, **arguments)
-    runner.fit(model, datamodule=module(split=PARTS | {"val": val}))
+    monitor = rl.lightning.DataWaitMonitor()
+    runner = ddp(callbacks=[saving, monitor], enable_checkpointing=True, **arguments)
+    transform = slow_on_rank_1 if len(val) == 1 else None
+    runner.fit(model, datamodule=module(split=PARTS | {"val": val}, transform=transform))
     weights = [float(v) for p in model.parameters() for v in p.flatten()]
-    return saw(model, runner) | {"weights": weights, "best": saving.best_model_path}
+    return saw(model, runner) | {"weights": weights, "best": saving.best_model_path, "line": monitor.line}
 
 
 def overfit() -> dict[str, Any]:
