@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -237,11 +238,17 @@ class _Batches(Iterator[Any]):
         except StopIteration:
             self._use()  # also where nothing was left of it on this rank
             raise
-        except (RuntimeError, OSError, EOFError) as error:  # OSError, EOFError: a dead worker had memory to hand over
+        except Exception as error:
+            if self._loader.num_workers:
+                # torch's frames hold the error, in a cycle that would keep this iterator and its workers.
+                traceback.clear_frames(error.__traceback__)
             explained = self._explained(error)
             if explained is None:
                 raise
-            raise explained from error
+            try:
+                raise explained from error
+            finally:
+                del explained
         finally:
             self._loader.waited_until = time.perf_counter()
             self._loader.wait_s += self._loader.waited_until - started
@@ -262,7 +269,9 @@ class _Batches(Iterator[Any]):
     def _explained(self, error: Exception) -> WorkerError | None:
         """An error that says which volumes a dead worker was reading; None when no worker died."""
         workers = getattr(self._inner, "_workers", None)
-        if workers is None or isinstance(error, RadioloaderError):
+        # OSError, EOFError: a dead worker had memory to hand over.
+        kinds = RuntimeError | OSError | EOFError
+        if workers is None or isinstance(error, RadioloaderError) or not isinstance(error, kinds):
             return None
         table = getattr(self._loader.dataset, "table", None)
         lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import radioloader as rl
@@ -42,15 +44,6 @@ def loader(dataset: Any, workers: int, batch_size: int | None = 2, **arguments: 
     )
 
 
-def consume(batches: rl.DataLoader) -> list[Any]:
-    iterator = iter(batches)
-    try:
-        return list(iterator)
-    finally:
-        if batches.num_workers:  # an exception from a worker is in a cycle of torch's, which keeps the iterator
-            iterator._shutdown_workers()
-
-
 def volumes(uri: str, **arguments: Any) -> rl.VolumeDataset:
     return rl.VolumeDataset(uri, **{"image": "T1w", "label": "seg", "crop_to": (12, 12, 12)} | arguments)
 
@@ -67,7 +60,7 @@ def test_what_cannot_be_read_is_named(broken: tuple[str, dict[str, str]], worker
     uri, lost = broken
     batches = loader(volumes(uri, subjects=["sub-01", subject, "sub-04"]), workers)
     with pytest.raises(ReadError, match=WHERE[subject].format(re.escape(lost[subject]))):
-        consume(batches)
+        list(batches)
     assert batches.stats.skipped == 0
 
 
@@ -108,7 +101,7 @@ def test_a_batch_with_nothing_left_raises(broken: tuple[str, dict[str, str]], wo
             match="none of the 2 samples of a batch could be read; the first one: "
             + WHERE[order[0]].format(re.escape(lost[order[0]])),
         ):
-            consume(loader(dataset, workers))
+            list(loader(dataset, workers))
     single = volumes(uri, on_error="skip", subjects=["sub-02"], transform=transform)
     with pytest.raises(ReadError, match="none of the 1 samples of a batch could be read"):
         single[0]
@@ -162,6 +155,24 @@ def test_joined_reads_skip_only_what_fails(broken: tuple[str, dict[str, str]], b
     found = [name for batch in batches for name in batch["obs_subject_id"]]
     assert found == [name for name in ("sub-01", "sub-03", "sub-04") for _ in range(18)]
     assert batches.stats.skipped == 18
+
+
+def test_workers_end_with_the_loop_that_failed(broken: tuple[str, dict[str, str]]) -> None:
+    batches = loader(volumes(broken[0]), 2, 1)
+    gc.collect()
+    gc.disable()
+    try:
+        workers = set(psutil.Process().children())
+        for _ in range(2):
+            with pytest.raises(ReadError, match="subject 'sub-02'"):
+                for _batch in batches:
+                    pass
+            started = time.monotonic()
+            while set(psutil.Process().children()) > workers:
+                assert time.monotonic() - started < 4  # torch would kill them after 5 seconds each
+                time.sleep(0.02)
+    finally:
+        gc.enable()
 
 
 def test_wrong_on_error(brains: Any) -> None:
