@@ -213,9 +213,8 @@ def test_transforms_on_the_device(ten: str, tmp_path: Path) -> None:
 # ---- resuming and overfitting ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
-def test_resuming_at_any_step(ten: str, tmp_path: Path, workers: int, steps: int) -> None:
+@pytest.mark.parametrize(("steps", "workers"), [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0), (2, 1), (3, 1)])
+def test_resuming_at_any_step(ten: str, tmp_path: Path, steps: int, workers: int) -> None:
     from lightning.pytorch.callbacks import ModelCheckpoint
     from noting import Noting, StopAfter, trainer
 
