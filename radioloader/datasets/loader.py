@@ -12,7 +12,8 @@ import torch.utils.data
 from radioloader.datasets import stats
 from radioloader.datasets.collate import collate
 from radioloader.datasets.state import LoaderState
-from radioloader.errors import ConfigError, RadioloaderError, WorkerError
+from radioloader.datasets.watch import explain, watch
+from radioloader.errors import ConfigError
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
 
@@ -102,6 +103,8 @@ class DataLoader(_Base):
         self._keys = _key_sampler(self)
         if self._keys is not None:
             self._keys.check_batch_size(self._samples_in_batch)
+            if ours:
+                _check_same_data(dataset, self._keys.dataset)
         self._running: _Run | None = None
         self.wait_s = 0.0
         self.waited_until = 0.0
@@ -122,9 +125,24 @@ class DataLoader(_Base):
 
     def _begin(self) -> tuple[Any, _Run]:
         """torch's iterator of an epoch, and how far it is."""
-        epoch = None if self._keys is None else self._keys.begin()
-        batches = super().__iter__()
-        self._running = _Run(self, epoch)
+        keys, given = self._keys, self.generator
+        if keys is not None:
+            epoch = keys.begin()
+            if given is None:
+                # torch draws the seed of its workers from the script's generator, which should stay as it is.
+                self.generator = torch.Generator()
+                self.generator.manual_seed(seed_of("workers", keys.seed, epoch, keys.rank) % 2**63)
+        try:
+            batches = super().__iter__()
+        except (RuntimeError, OSError, EOFError) as error:
+            explained = explain(error, self._iterator, self)
+            self._iterator = None  # persistent workers of which one is dead: the next iteration starts others
+            if explained is None:
+                raise
+            raise explained from error
+        finally:
+            self.generator = given
+        self._running = _Run(self)
         return batches, self._running
 
     def set_epoch(self, epoch: int) -> None:
@@ -159,7 +177,6 @@ class DataLoader(_Base):
         keys.restart(found.epoch, found.progress)
         if keys.training and found.progress and not self._batches_of(keys.left_on_this_rank()):
             keys.restart(found.epoch + 1, ())
-        self._running = None
 
     def _resumable(self) -> KeySampler:
         if self._keys is None:
@@ -171,11 +188,15 @@ class DataLoader(_Base):
                 f"{type(self.batch_sampler).__name__} has no batch_size, so that batches cannot be counted in samples: a loader with it "
                 "has no state; give torch's BatchSampler, or leave batch_sampler out"
             )
+        if not getattr(self, "in_order", True):
+            raise ConfigError(
+                "with in_order=False batches come in any order, so that a loader has no state; leave it out"
+            )
         return self._keys
 
     def _position(self, keys: KeySampler) -> tuple[int, tuple[tuple[int, int], ...]]:
         running = self._running
-        if running is None or running.epoch != keys.epoch or (running.taken and not keys.used):
+        if running is None or running.generation != keys.generation:
             return keys.epoch, keys.progress
         if running.taken and running.taken >= running.batches:
             return keys.epoch + 1, ()
@@ -187,16 +208,16 @@ class _Run:
     would live until the garbage collector came, and torch's queues be closed before the workers are told to end.
 
     Attributes:
-        epoch: The epoch; None where a sampler of the user's own does not say.
+        generation: The sampler's when it began; 0 where a sampler of the user's own has none.
         taken: Batches that were taken.
         batches: Batches that there are; -1 where nobody knows.
     """
 
-    def __init__(self, loader: DataLoader, epoch: int | None) -> None:
+    def __init__(self, loader: DataLoader) -> None:
         keys = loader._keys
-        self.epoch = epoch
+        self.generation = 0 if keys is None else keys.generation
         self.taken = 0
-        self.batches = len(loader) if hasattr(loader.dataset, "__len__") else -1
+        self.batches = -1 if keys is None else len(loader)
         self._size = loader._samples_in_batch
         self._before = () if keys is None else keys.progress
         self._world = 1 if keys is None else keys.num_replicas
@@ -216,6 +237,8 @@ class _Batches(Iterator[Any]):
 
     def __init__(self, loader: DataLoader, batches: Any, run: _Run) -> None:
         self._loader, self._inner, self._run = loader, batches, run
+        if loader.num_workers:
+            watch(self)
 
     def __getattr__(self, name: str) -> Any:
         # For those who look for the workers of torch's iterator.
@@ -242,9 +265,12 @@ class _Batches(Iterator[Any]):
             if self._loader.num_workers:
                 # torch's frames hold the error, in a cycle that would keep this iterator and its workers.
                 traceback.clear_frames(error.__traceback__)
-            explained = self._explained(error)
+            explained = explain(error, self._inner, self._loader)
             if explained is None:
+                self._run.taken += 1  # it was its turn: whoever goes on gets the next one
+                self._use()
                 raise
+            self._loader._iterator = None  # persistent workers are started anew
             try:
                 raise explained from error
             finally:
@@ -257,38 +283,25 @@ class _Batches(Iterator[Any]):
         return batch
 
     def _outdated(self) -> bool:
-        """Whether ``set_epoch`` came between the iterator and its first batch, as Lightning does it when it resumes: workers had begun
-        with another epoch."""
+        """Whether ``set_epoch`` or ``load_state_dict`` came between the iterator and its first batch, as with Lightning: workers had begun
+        with another part."""
         keys, run = self._loader._keys, self._run
-        return keys is not None and not run.taken and run is self._loader._running and run.epoch != keys.epoch
+        return keys is not None and not run.taken and run.generation != keys.generation
 
     def _use(self) -> None:
-        if self._loader._keys is not None and self._run.epoch is not None:
-            self._loader._keys.use(self._run.epoch)
+        if self._loader._keys is not None:
+            self._loader._keys.use(self._run.generation)
 
-    def _explained(self, error: Exception) -> WorkerError | None:
-        """An error that says which volumes a dead worker was reading; None when no worker died."""
-        workers = getattr(self._inner, "_workers", None)
-        # OSError, EOFError: a dead worker had memory to hand over.
-        kinds = RuntimeError | OSError | EOFError
-        if workers is None or isinstance(error, RadioloaderError) or not isinstance(error, kinds):
-            return None
-        table = getattr(self._loader.dataset, "table", None)
-        lines = []
-        for number, worker in enumerate(workers):
-            worker.join(0.1)
-            if worker.exitcode in (None, 0):
-                continue
-            volumes = self._loader.stats.busy_with(number)
-            what = "was between batches"
-            if volumes and table is not None:
-                what = "was reading " + "; ".join(table.images(volume)[0].describe() for volume in volumes)
-            lines.append(f"worker {number} (pid {worker.pid}, exit code {worker.exitcode}) {what}")
-        if not lines:
-            return None
-        return WorkerError(
-            f"a worker process of the loader died: {', '.join(lines)}. Killed (exit code -9) usually means out of memory: use "
-            "fewer workers, a smaller batch or prefetch_factor, or more shared memory"
+
+def _check_same_data(dataset: Any, other: Any) -> None:
+    """Refuse a sampler of another dataset: its keys would read other subjects."""
+    if other is dataset:
+        return
+    mine, theirs = dataset.fingerprint(), other.fingerprint()
+    differ = [name for name in mine if mine[name] != theirs.get(name)]
+    if differ:
+        raise ConfigError(
+            f"the sampler is of another dataset than the loader's, they differ in: {', '.join(differ)}; make it of the same one"
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import logging
 import os
 import random
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,13 +18,15 @@ import torch
 
 __all__ = ["SeededTransform"]
 
+_log = logging.getLogger("radioloader")
+
 # Keyed by process: a lock inherited through fork may be held by a thread that was not.
 _locks: dict[int, threading.RLock] = {}
 
 _PLAIN = (str, bytes, int, float, complex, type(None), type, ModuleType, BuiltinFunctionType, np.ndarray, torch.Tensor)
 _GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _STDLIB = sysconfig.get_path("stdlib")
-_MOST = 10_000
+_MOST = 100_000
 
 
 class SeededTransform:
@@ -46,23 +50,34 @@ class SeededTransform:
     def __call__(self, sample: Any, seed: int) -> Any:
         """``transform(sample)``, decided by ``sample`` and ``seed`` alone."""
         with _locks.setdefault(os.getpid(), threading.RLock()):
-            if self._carried is None:
-                self._carried = list(_generators(self.transform))
-            states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-            carried = [_state(generator) for generator in self._carried]
-            try:
-                torch.default_generator.manual_seed(seed % 2**63)
-                np.random.seed(seed % 2**32)  # noqa: NPY002 - this is the generator that transforms use
-                random.seed(seed)
-                for number, generator in enumerate(self._carried):
-                    _seed(generator, (seed + number) % 2**32)
-                return self.transform(sample)
-            finally:
-                torch.default_generator.set_state(states[0])
-                np.random.set_state(states[1])  # noqa: NPY002
-                random.setstate(states[2])
-                for generator, state in zip(self._carried, carried, strict=True):
-                    _restore(generator, state)
+            if self._carried is not None:
+                return self._called(sample, seed, self._carried)
+            self._carried = list(_generators(self.transform))
+            untouched = copy.deepcopy(sample)
+            result = self._called(sample, seed, self._carried)
+            # The first call may have made generators, which were not seeded then.
+            known = {id(generator) for generator in self._carried}
+            self._carried = list(_generators(self.transform))
+            if all(id(generator) in known for generator in self._carried):
+                return result
+            return self._called(untouched, seed, self._carried)
+
+    def _called(self, sample: Any, seed: int, carried: list[Any]) -> Any:
+        states = torch.default_generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+        own = [_state(generator) for generator in carried]
+        try:
+            torch.default_generator.manual_seed(seed % 2**63)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - this is the generator that transforms use
+            random.seed(seed)
+            for number, generator in enumerate(carried):
+                _seed(generator, (seed + number) % 2**32)
+            return self.transform(sample)
+        finally:
+            torch.default_generator.set_state(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+            random.setstate(states[2])
+            for generator, state in zip(carried, own, strict=True):
+                _restore(generator, state)
 
 
 def _seed(generator: Any, seed: int) -> None:
@@ -98,7 +113,15 @@ def _generators(transform: Any) -> Iterator[Any]:
     """What carries random state in a transform: in attributes, containers, closures, bound objects and globals, at any depth."""
     waiting: list[Any] = [transform]
     seen: set[int] = set()
-    while waiting and len(seen) < _MOST:
+    while waiting:
+        if len(seen) >= _MOST:
+            _log.warning(
+                "%r holds more than %d objects: random generators among the others are not seeded, so that samples may differ from run to "
+                "run; draw from torch's, numpy's or random's global generator in it",
+                type(transform).__name__,
+                _MOST,
+            )
+            return
         thing = waiting.pop()
         if id(thing) in seen or isinstance(thing, _PLAIN):
             continue
@@ -106,14 +129,15 @@ def _generators(transform: Any) -> Iterator[Any]:
         if isinstance(thing, _GENERATORS):
             yield thing
             continue
-        if callable(getattr(thing, "set_random_state", None)):
+        # Of the type: an object may answer to any name.
+        if callable(getattr(type(thing), "set_random_state", None)):
             yield thing
         waiting += reversed(_parts(thing))
 
 
 def _parts(thing: Any) -> list[Any]:
-    if isinstance(thing, Mapping):
-        return list(thing.values())
+    if isinstance(thing, dict):  # no other mapping: it may read a file for each value
+        return list(dict.values(thing))
     if isinstance(thing, list | tuple | set | frozenset):
         return list(thing)
     if isinstance(thing, FunctionType):
@@ -132,7 +156,7 @@ def _parts(thing: Any) -> list[Any]:
     own = [
         value
         for name, value in getattr(thing, "__dict__", {}).items()
-        if name != "R" or not hasattr(thing, "set_random_state")
+        if name != "R" or not hasattr(type(thing), "set_random_state")
     ]
     return [*own, *slots]
 

@@ -15,7 +15,7 @@ __all__ = ["IntensityNormalize"]
 class IntensityNormalize:
     """Bring images to mean 0 and standard deviation 1 (z-score), or to the range 0 to 1.
 
-    A constant image becomes 0.
+    A constant image becomes 0. Voxels that are not finite take no part, and stay as they are.
 
     Args:
         keys: Keys of the sample that hold images (C, ...).
@@ -51,7 +51,8 @@ class IntensityNormalize:
     def _normalised(self, image: torch.Tensor) -> torch.Tensor:
         values = image.to(torch.promote_types(image.dtype, torch.float32)).clone()
         for part in values if self.channel_wise else [values]:
-            chosen = part[part != 0] if self.nonzero else part.reshape(-1)
+            where = torch.isfinite(part) & (part != 0) if self.nonzero else torch.isfinite(part)
+            chosen = part[where]
             if not chosen.numel():
                 continue
             if self.clip is not None:
@@ -66,10 +67,7 @@ class IntensityNormalize:
                 else (chosen.min(), chosen.max() - chosen.min())
             )
             result = (chosen - shift) / scale if scale > 0 else torch.zeros_like(chosen)
-            if self.nonzero:
-                part[part != 0] = result
-            else:
-                part.copy_(result.reshape(part.shape))
+            part[where] = result
         return values
 
     def __repr__(self) -> str:

@@ -111,7 +111,8 @@ class Weighted:
 
     An epoch visits each volume its expected number of times, rounded up or down at random (systematic resampling): over epochs the
     frequencies are exact, and within one they are off by less than one visit. Repeated visits of a volume are further draws, so
-    that their patches differ; of a volume with slices each visit takes one at random.
+    that their patches differ; of a volume with slices, or with the patches of a grid, each visit takes one at random. Where patches
+    are read in groups (:class:`~radioloader.RegionPositions`), groups are what is visited.
 
     Attributes:
         weights: A column of ``obs_meta`` with numbers, or a number for each volume in the dataset's order.
@@ -230,6 +231,9 @@ def _resampled(
     layout: Layout, weights: npt.NDArray[np.float64], samples: int | None, *, seed: int, epoch: int
 ) -> Visits:
     count = len(layout) if samples is None else samples
+    # Draws of one volume that are read together stay together: groups are what is visited.
+    unit = layout.unit if layout.any_draw else 1
+    groups = -(-count // unit)
     weights = np.where(layout.counts > 0, weights, 0.0)  # a volume without samples cannot be visited
     if not weights.any():
         raise ConfigError("the weights are 0 for all volumes that have samples")
@@ -237,12 +241,12 @@ def _resampled(
     # One random offset, then steps of one: Kitagawa 1996, systematic resampling. Volumes in random order, so that which of two
     # neighbours is rounded up is not tied to their places.
     turn = random.permutation(len(weights))
-    edges = np.cumsum(weights[turn]) / weights.sum() * count
-    edges[-1] = count
-    volumes = turn[np.searchsorted(edges, np.arange(count) + random.random(), side="right").clip(max=len(turn) - 1)]
-    volumes = volumes[random.permutation(count)]
+    edges = np.cumsum(weights[turn]) / weights.sum() * groups
+    edges[-1] = groups
+    volumes = turn[np.searchsorted(edges, np.arange(groups) + random.random(), side="right").clip(max=len(turn) - 1)]
+    volumes = np.repeat(volumes[random.permutation(groups)], unit)[:count]
     if layout.any_draw:
-        return Visits(layout.starts[volumes], _visit_numbers(volumes))
+        return Visits(layout.starts[volumes], _visit_numbers(volumes), unit if count % unit == 0 else 1)
     chosen = layout.starts[volumes] + random.integers(0, layout.counts[volumes])
     return Visits(chosen, _visit_numbers(chosen))
 

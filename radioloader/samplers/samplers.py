@@ -67,6 +67,9 @@ class KeySampler(_Base):
     that a rank opens its own volumes and at most two that it shares with its neighbours; in evaluation every volume is on exactly one
     rank, with all its samples.
 
+    Attributes:
+        generation: Changes whenever the next iteration is to be another one than what is under way: another epoch, or another part of it.
+
     Args:
         dataset: One of this package's datasets.
         order: The order of samples; None takes :class:`~radioloader.Shuffled` or, without ``shuffle``, :class:`~radioloader.Sequential`.
@@ -115,7 +118,8 @@ class KeySampler(_Base):
         self.repeat = repeat
         self.progress: Progress = ()
         self._used = False
-        self._counted_by_loader = False
+        self._begun = 0
+        self.generation = 0
         self._told: tuple[int, int] | None = None
         self._cached: tuple[Any, Any] = (None, None)
         self._visits(0)  # an order that does not fit fails here
@@ -127,6 +131,7 @@ class KeySampler(_Base):
         samples of it were used since: then it begins anew."""
         if epoch != self.epoch or self._used:
             self.progress = ()
+            self.generation += 1
         self.epoch = as_whole(epoch, "epoch")
         self._used = False
 
@@ -139,37 +144,36 @@ class KeySampler(_Base):
         """
         self.epoch = as_whole(epoch, "epoch")
         self.progress = tuple((int(world), int(samples)) for world, samples in progress)
+        self.generation += 1
         self._used = False
 
     def begin(self) -> int:
         """Go to the next epoch if samples of this one were used; returns the epoch of the next iteration. For loaders, which count
         with :meth:`use`: iterators that nobody takes a batch from then use no epoch, however far their workers ran ahead."""
-        self._counted_by_loader = True
+        self._begun += 1
         self.rank, self.num_replicas = self._where()
         if self._used:
             self._next_epoch()
         return self.epoch
 
-    @property
-    def used(self) -> bool:
-        """Whether samples of the epoch that it is at were used; the next iteration is then that of the next epoch."""
-        return self._used
-
-    def use(self, epoch: int) -> None:
-        """Note that a batch of ``epoch`` was used."""
-        if epoch == self.epoch:
+    def use(self, generation: int) -> None:
+        """Note that a batch was used, of an iteration that began in ``generation``."""
+        if generation == self.generation:
             self._used = True
 
     def _next_epoch(self) -> None:
         self.epoch += 1
         self.progress = ()
+        self.generation += 1
         self._used = False
 
     # ---- the samples of an epoch ----------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
         # A generator, so that an epoch begins with its first key: torch's loader makes iterators that it does not use.
-        if not self._counted_by_loader:
+        if self._begun:  # by a loader of ours, which counts
+            self._begun -= 1
+        else:
             if self._used:
                 self._next_epoch()
             self._used = True
