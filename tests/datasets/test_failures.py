@@ -250,3 +250,45 @@ def test_workers_that_are_killed_between_batches(brains: Any, tmp_path: Path) ->
         r"WorkerError .*\(pid \d+, exit code -9\) was between batches|RuntimeError .*DataLoader worker \(pid.*killed",
         text,
     ), text
+
+
+DYING = """
+import os, signal, sys, time
+import radioloader as rl
+from radioloader.errors import WorkerError
+
+how, uri = sys.argv[1], sys.argv[2]
+
+
+def transform(sample):
+    if sample["obs_subject_id"] == "sub-03" and not os.path.exists(sys.argv[3]):
+        open(sys.argv[3], "w").close()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL) if how != "exit" else os._exit(0)
+    return sample
+
+
+dataset = rl.VolumeDataset(uri, image="T1w", transform=transform)
+options = {"num_workers": 1, "multiprocessing_context": "fork", "prefetch_factor": 4, "persistent_workers": how == "persistent"}
+loader = rl.DataLoader(dataset, sampler=rl.KeySampler(dataset, shuffle=False), **options)
+started = time.monotonic()
+try:
+    for batch in loader:
+        if how == "computing":
+            end = time.monotonic() + 20
+            while time.monotonic() < end:  # the script's own work
+                time.sleep(0.01)
+except WorkerError as error:
+    print(type(error).__name__, time.monotonic() - started < 15, error)
+print(len(list(loader)), flush=True)  # another epoch, with another worker
+os._exit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["computing", "exit", "persistent"])
+def test_a_dead_worker_is_explained_wherever_the_script_is(brains: Any, tmp_path: Path, how: str) -> None:
+    output = run(DYING, tmp_path, how, brains.uri, str(tmp_path / "died"))
+    first, second = output.strip().splitlines()
+    assert first.startswith("WorkerError True a worker process of the loader died: worker 0 (pid ")
+    assert f"exit code {0 if how == 'exit' else -9}) was reading subject 'sub-03', collection 'T1w'" in first
+    assert second == "4"

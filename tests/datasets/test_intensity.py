@@ -24,7 +24,7 @@ def normalised(image: torch.Tensor, **arguments: Any) -> np.ndarray[Any, Any]:
     before = image.clone()
     result = rl.IntensityNormalize(**arguments)({"image": image, "obs_id": "x"})
     assert result["obs_id"] == "x"
-    assert torch.equal(image, before)
+    assert torch.equal(image.nan_to_num(), before.nan_to_num())
     array: np.ndarray[Any, Any] = result["image"].numpy()
     assert array.dtype == np.float32
     return array
@@ -76,3 +76,13 @@ def test_in_a_dataset(brains: Any) -> None:
     dataset = rl.VolumeDataset(brains.uri, image="T1w", transform=rl.IntensityNormalize())
     source = brains.arrays["T1w"]["sub-02"].astype(np.float64)
     np.testing.assert_allclose(dataset[1]["image"][0].numpy(), (source - source.mean()) / source.std(), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["zscore", "minmax"])
+def test_voxels_that_are_not_finite_take_no_part(image: torch.Tensor, method: str) -> None:
+    expected = normalised(image, method=method)
+    odd = torch.cat([image, torch.full((2, 6, 5, 1), float("nan")), torch.full((2, 6, 5, 1), float("inf"))], 3)
+    result = normalised(odd, method=method)
+    np.testing.assert_allclose(result[..., :4], expected, atol=1e-5)
+    assert np.isnan(result[..., 4]).all()
+    assert np.isposinf(result[..., 5]).all()

@@ -478,3 +478,73 @@ def test_monais_transforms_inside_users_code(brains: Any, monai_transforms: Any,
     samples = patches(brains, make()).__getitems__(KEYS[::-1])
     for sample, image in zip(samples, expected[::-1], strict=True):
         assert torch.equal(sample["image"].as_subclass(torch.Tensor), image)
+
+
+class Lazy:
+    """Makes its generator in the first call, as some libraries do."""
+
+    def __init__(self) -> None:
+        self.generator: np.random.Generator | None = None
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        if self.generator is None:
+            self.generator = np.random.default_rng()
+        sample["image"] += float(self.generator.normal())  # in place
+        return sample
+
+
+def test_generators_that_are_made_in_the_first_call(brains: Any) -> None:
+    results = []
+    for _ in range(2):
+        dataset = rl.PatchDataset(brains.uri, image="T1w", patch_size=8, transform=Lazy())
+        results.append([dataset[rl.PatchKey(0, draw)]["image"] for draw in (0, 1, 0)])
+    first, again = results
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(first[0], first[2])
+    plain = rl.PatchDataset(brains.uri, image="T1w", patch_size=8)
+    added = first[0] - plain[rl.PatchKey(0, 0)]["image"]
+    assert added.std() < 1e-3
+    # Applied once: all three start from the plain patch, and two of them drew the same number.
+    other = first[1] - plain[rl.PatchKey(0, 1)]["image"]
+    assert abs(float(added.mean())) > 1e-3
+    assert abs(float(added.mean() - other.mean())) > 1e-3
+
+
+def test_looking_for_generators_runs_no_code_of_the_users(brains: Any) -> None:
+    class Reads(dict[str, Any]):
+        def values(self) -> Any:
+            raise AssertionError("this may read a file for each value")
+
+    class AnswersToAnything:
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return lambda: None
+
+    class Transform:
+        def __init__(self) -> None:
+            self.table = Reads(a=1)
+            self.mock = AnswersToAnything()
+            self.generator = np.random.default_rng()
+
+        def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+            return {**sample, "drawn": float(self.generator.random())}
+
+    dataset = rl.PatchDataset(brains.uri, image="T1w", patch_size=8, transform=Transform())
+    assert dataset[rl.PatchKey(0)]["drawn"] == dataset[rl.PatchKey(0)]["drawn"] != dataset[rl.PatchKey(1)]["drawn"]
+
+
+def test_what_is_too_large_to_be_searched_is_told(
+    brains: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("radioloader.datasets.seeding._MOST", 50)
+
+    class Table:
+        def __init__(self) -> None:
+            self.rows = [(number, [number]) for number in range(100)]
+
+        def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+            return sample
+
+    rl.PatchDataset(brains.uri, image="T1w", patch_size=8, transform=Table())[rl.PatchKey(0)]
+    assert "'Table' holds more than 50 objects: random generators among the others are not seeded" in caplog.text

@@ -367,3 +367,19 @@ def test_weights_that_do_not_fit(weights: Any, text: str) -> None:
 def test_weights_that_only_empty_volumes_have() -> None:
     with pytest.raises(ConfigError, match="weights are 0 for all volumes that have samples"):
         Weighted((1, 0))(of(0, 4, any_draw=False), seed=0, epoch=0)
+
+
+def test_weighted_visits_keep_groups_of_draws_together() -> None:
+    layout = Layout(np.array([8, 8, 8]), unit=4)
+    for epoch in range(5):
+        visits = Weighted((3.0, 1.0, 2.0))(layout, seed=1, epoch=epoch)
+        assert visits.unit == 4
+        volumes = layout.volumes(visits.samples).reshape(-1, 4)
+        draws = visits.draws
+        assert draws is not None
+        assert (volumes == volumes[:, :1]).all()
+        # Each group is one group of draws: 0-3, 4-7, ...
+        assert (draws.reshape(-1, 4) == draws[::4, None] + np.arange(4)).all()
+        assert (draws[::4] % 4 == 0).all()
+        assert np.bincount(volumes[:, 0], minlength=3).tolist() == [3, 1, 2]
+    assert Weighted((1.0, 1.0, 1.0), samples=10)(layout, seed=1, epoch=0).unit == 1
