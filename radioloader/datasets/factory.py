@@ -149,16 +149,20 @@ def create_segmentation_dataloader(
         seed: Seed of everything random.
     """
     images = _as_list(image)
+    if not _is_collection(mask):
+        raise ConfigError(
+            f"mask must be one collection of an open store, such as radioloader.open(uri).seg, got {type(mask).__name__}"
+        )
     if foreground_sampling and patch_size is None:
         raise ConfigError("foreground_sampling needs patch_size: whole volumes have no position")
+    _same_store(images, mask)
     both = image_transform is not None or spatial_transform is not None
     arguments: dict[str, Any] = {
-        **_common(images),
+        **_common(images, mask),
         "label": mask.name,
         "transform": _Segmentation(image_transform, spatial_transform) if both else None,
         "seed": seed,
     }
-    _same_store(images, mask)
     if patch_size is None:
         dataset: Any = VolumeDataset(**arguments)
     else:
@@ -220,10 +224,14 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
 
 def _as_list(collections: Collections) -> list[Collection]:
     parts = list(collections) if isinstance(collections, Sequence) else [collections]
-    if not parts or not all(hasattr(part, "snapshot") and hasattr(part, "name") for part in parts):
+    if not parts or not all(_is_collection(part) for part in parts):
         raise ConfigError("give collections of an open store, such as radioloader.open(uri).T1w, or a list of them")
     _same_store(parts, parts[0])
     return parts
+
+
+def _is_collection(value: Any) -> bool:
+    return hasattr(value, "snapshot") and hasattr(value, "name")
 
 
 def _same_store(parts: Sequence[Collection], other: Collection) -> None:
@@ -232,11 +240,17 @@ def _same_store(parts: Sequence[Collection], other: Collection) -> None:
         raise ConfigError(f"the collections are of different stores: {', '.join(sorted(uris))}; they must be of one")
 
 
-def _common(parts: Sequence[Collection]) -> dict[str, Any]:
+def _common(parts: Sequence[Collection], *others: Collection) -> dict[str, Any]:
+    """Arguments of a dataset of ``parts``, of the subjects that they and ``others`` have."""
     chosen = list(dict.fromkeys(parts[0].obs_subject_ids))
-    for part in parts[1:]:
+    for part in [*parts[1:], *others]:
         have = set(part.obs_subject_ids)
         chosen = [subject for subject in chosen if subject in have]
+    if not chosen:
+        names = ", ".join(repr(part.name) for part in [*parts, *others])
+        raise ConfigError(
+            f"no subject is in all of the collections {names} as they were given; select the same subjects of each"
+        )
     return {"store": _Opened(parts[0].snapshot, chosen), "image": [part.name for part in parts]}
 
 

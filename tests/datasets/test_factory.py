@@ -98,6 +98,18 @@ def test_segmentation_pairs_image_and_mask(store: Any, brains: Any, workers: int
         assert (batch["mask"] > 0).flatten(1).any(1).all()
 
 
+def test_a_selection_of_the_mask_is_kept(store: Any) -> None:
+    for size in (None, 8):
+        loader = rl.create_segmentation_dataloader(store.T1w, store.seg.iloc[:2], patch_size=size, batch_size=1, **HERE)
+        assert sorted(names(loader)) == ["sub-01", "sub-02"]
+    loader = rl.create_segmentation_dataloader(store.T1w.iloc[1:], store.seg.iloc[:2], patch_size=8, **HERE)
+    assert names(loader) == ["sub-02"]
+    with pytest.raises(ConfigError, match=r"no subject is in all of the collections 'T1w', 'seg'"):
+        rl.create_segmentation_dataloader(store.T1w.iloc[2:], store.seg.iloc[:2], **HERE)
+    with pytest.raises(ConfigError, match=r"mask must be one collection of an open store, .* got list"):
+        rl.create_segmentation_dataloader(store.T1w, [store.seg], **HERE)  # type: ignore[arg-type]
+
+
 def test_segmentation_transforms_see_what_they_should(store: Any) -> None:
     seen: list[set[str]] = []
 
