@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from radioloader.config import available_cores
@@ -166,7 +167,7 @@ def create_segmentation_dataloader(
     if patch_size is None:
         dataset: Any = VolumeDataset(**arguments)
     else:
-        share = 1 / 3 if foreground_sampling is True else float(foreground_sampling)
+        share = 1 / 3 if foreground_sampling is True else foreground_sampling
         positions = ForegroundPositions(share) if share else None
         dataset = PatchDataset(
             **arguments, patch_size=patch_size, patches_per_volume=patches_per_volume, positions=positions
@@ -295,10 +296,18 @@ def _labels_of(labels: Labels, collection: Collection) -> dict[str, Any]:
         found = {obs_id: labels(obs_id) for obs_id, _ in pairs}
     else:
         raise ConfigError(f"labels must be a column, a mapping or a function, got {type(labels).__name__}")
-    missing = [obs_id for obs_id, value in found.items() if value is None or value != value]
+    missing = [obs_id for obs_id, value in found.items() if _absent(value)]
     if missing:
         raise KeyNotFoundError(f"{len(missing)} of {len(found)} volumes have no label, such as {missing[:3]}")
     return found
+
+
+def _absent(value: Any) -> bool:
+    """Whether a label says nothing: None, NaN, or what pandas has for them. Arrays are labels like any other."""
+    if value is None:
+        return True
+    differs = value != value
+    return differs is value or (np.ndim(differs) == 0 and bool(differs))  # pandas' NA compares to itself
 
 
 class _Labelled:

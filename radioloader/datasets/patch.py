@@ -13,7 +13,15 @@ from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
 from radioloader.errors import ConfigError, ShapeError
-from radioloader.samplers.positions import Positions, Site, Stream, UniformPositions, as_triple, as_whole
+from radioloader.samplers.positions import (
+    Positions,
+    Site,
+    Stream,
+    UniformPositions,
+    as_triple,
+    as_whole,
+    check_positions,
+)
 from radioloader.storage.foreground import foreground_of
 from radioloader.types import Box, PatchKey
 
@@ -72,6 +80,7 @@ class PatchDataset(StoreDataset):
         self.patch_size = as_triple(patch_size, "patch_size", minimum=1)
         patches_per_volume = as_whole(patches_per_volume, "patches_per_volume", minimum=1)
         self.positions: Positions = UniformPositions() if positions is None else positions
+        check_positions(self.positions)
         self.patches_per_volume = patches_per_volume
         self.pad = pad
         if getattr(self.positions, "needs_foreground", False) and label is None:

@@ -13,7 +13,17 @@ from torch.utils.data import DistributedSampler
 
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
-from radioloader.samplers.order import FILLER, EqualShapes, Mixing, Order, Sequential, Shuffled, Visits, mixing
+from radioloader.samplers.order import (
+    FILLER,
+    EqualShapes,
+    Mixing,
+    Order,
+    Sequential,
+    Shuffled,
+    Visits,
+    check_order,
+    mixing,
+)
 from radioloader.samplers.positions import as_whole
 from radioloader.samplers.shard import evaluation_shard, remaining, training_shard
 from radioloader.types import SampleKey
@@ -110,6 +120,7 @@ class KeySampler(_Base):
             seed=as_whole(dataset.seed if seed is None else seed, "seed"),
             drop_last=drop_last,
         )
+        check_order(order)
         self.order: Order = order if order is not None else Shuffled() if shuffle else Sequential()
         self.training = training
         self.repeat = repeat

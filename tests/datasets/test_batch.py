@@ -218,3 +218,11 @@ def test_real_data_in_batches(shared_data: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(batch["label"][place, 0].numpy(), np.asarray(label[where]))
             seen += 1
     assert seen == 24
+
+
+@pytest.mark.parametrize("transform", [None, dict])
+def test_a_batch_of_no_keys(brains: Any, transform: Any) -> None:
+    dataset = rl.PatchDataset(brains.uri, image="T1w", patch_size=4, transform=transform)
+    for keys in ([], [None]):
+        with pytest.raises(ShapeError, match="there are no samples to read: a batch needs at least one key"):
+            dataset.__getitems__(keys)

@@ -63,6 +63,16 @@ def test_labels_of_every_kind(store: Any, kind: str) -> None:
     assert batch["twice"].tolist() == [2 * value for value in expected]
 
 
+def test_arrays_are_labels_and_what_is_missing_is_not(store: Any) -> None:
+    labels: dict[str, Any] = {f"sub-{n:02d}": np.array([n, 10 * n]) for n in range(1, 5)}
+    (batch,) = rl.create_training_dataloader(store.T1w, labels=labels, patch_size=8, **HERE)
+    expected = [labels[name].tolist() for name in batch["obs_subject_id"]]
+    assert batch["label"].tolist() == expected
+    for nothing in (None, float("nan"), np.float32("nan"), np.datetime64("NaT")):
+        with pytest.raises(KeyNotFoundError, match="1 of 4 volumes have no label"):
+            rl.create_training_dataloader(store.T1w, labels={**labels, "sub-02": nothing}, patch_size=8, **HERE)
+
+
 def test_validation_covers_each_volume_once_in_order(store: Any, brains: Any) -> None:
     loader = rl.create_validation_dataloader(store.T1w, patch_size=12, batch_size=2, **HERE)
     rebuilt = {s: np.full(brains.arrays["T1w"][s].shape, np.nan) for s in brains.subjects}
@@ -157,6 +167,8 @@ def test_wrong_arguments(store: Any, mixed: Any) -> None:
         rl.create_training_dataloader(store.T1w, labels=3, **HERE)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="foreground_sampling needs patch_size"):
         rl.create_segmentation_dataloader(store.T1w, store.seg, foreground_sampling=True, **HERE)
+    with pytest.raises(ConfigError, match="share='a' must be a probability"):
+        rl.create_segmentation_dataloader(store.T1w, store.seg, patch_size=8, foreground_sampling="a", **HERE)  # type: ignore[arg-type]
 
 
 def test_workers_follow_the_machine(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

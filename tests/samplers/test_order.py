@@ -24,9 +24,11 @@ from radioloader.samplers.order import (
     Sequential,
     Shuffled,
     Weighted,
+    check_order,
     mixing,
 )
 from radioloader.samplers.random import generator
+from radioloader.samplers.samplers import KeySampler
 
 property_test = settings(deadline=None, derandomize=True, max_examples=50)
 Array = np.ndarray[Any, Any]
@@ -367,3 +369,21 @@ def test_weights_that_do_not_fit(weights: Any, text: str) -> None:
 def test_weights_that_only_empty_volumes_have() -> None:
     with pytest.raises(ConfigError, match="weights are 0 for all volumes that have samples"):
         Weighted((1, 0))(of(0, 4, any_draw=False), seed=0, epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        (Shuffled, r"order=Shuffled is a class; give an object of it: Shuffled\(\.\.\.\)"),
+        ("shuffled", r"order='shuffled' gives no order of samples; give an object such as radioloader.Shuffled\(\)"),
+    ],
+)
+def test_what_is_no_order(order: Any, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        check_order(order)
+    with pytest.raises(ConfigError, match=text):
+        EqualShapes(2, order)
+    with pytest.raises(ConfigError, match=text):
+        KeySampler([0], order=order, seed=0)  # type: ignore[arg-type]
+    check_order(None)
+    check_order(lambda layout, *, seed, epoch: Shuffled()(layout, seed=seed, epoch=epoch))
