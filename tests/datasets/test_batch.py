@@ -183,7 +183,8 @@ def test_collate_errors_name_the_key_and_the_volumes() -> None:
     ):
         rl.collate([a, b])
     with pytest.raises(
-        ShapeError, match=r"cannot stack 'x.y': another sample has shape \(1,\), another sample has \(2,\)"
+        ShapeError,
+        match=r"cannot stack 'x.y': sample 0 of the batch \(counted from 0\) has shape \(1,\), sample 1 of the batch .* has \(2,\)",
     ):
         rl.collate([{"x": {"y": torch.zeros(1)}}, {"x": {"y": torch.zeros(2)}}])
     text = (
