@@ -129,7 +129,7 @@ class SubjectTable:
         """The table that :meth:`shared` described.
 
         Raises:
-            FileNotFoundError: The process that described it is gone, or on another machine.
+            OSError: The process that described it is gone or on another machine, or its file was cut off.
         """
         table = cls.__new__(cls)
         table.__dict__.update(shared)
