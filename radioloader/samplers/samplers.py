@@ -90,7 +90,8 @@ class KeySampler(_Base):
         drop_last: See ``training``.
 
     Raises:
-        ConfigError: ``rank`` and ``world_size`` do not fit, or the order does not fit the dataset.
+        ConfigError: ``rank`` and ``world_size`` do not fit, or the order does not fit the dataset, or with ``drop_last`` there are more
+            ranks than samples.
     """
 
     def __init__(
@@ -130,6 +131,8 @@ class KeySampler(_Base):
         self._told: tuple[int, int] | None = None
         self._cached: tuple[Any, Any] = (None, None)
         self._visits(0)  # an order that does not fit fails here
+        if training:
+            len(self)  # as do more ranks than samples
 
     # ---- epochs ---------------------------------------------------------------------------------------------------------
 
@@ -199,6 +202,11 @@ class KeySampler(_Base):
         if self.training:
             visits, (_, world) = self._visits(self.epoch), self._where()
             units = len(visits.samples) // visits.unit
+            if self.drop_last and units < world:
+                raise ConfigError(
+                    f"an epoch of {units * visits.unit} samples, {visits.unit} together, is too short for {world} ranks with drop_last: "
+                    "every rank would train on nothing; leave drop_last out, or use fewer ranks or more samples"
+                )
             return (units // world if self.drop_last else -(-units // world)) * visits.unit
         return len(self._mine(self.epoch, ())[1])
 
