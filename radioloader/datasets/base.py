@@ -84,7 +84,8 @@ class StoreDataset(_Base, abc.ABC):
             columns = dict(zip(_names(targets.keys(), "targets"), _names(targets.values(), "targets"), strict=True))
         else:
             columns = {name: name for name in _names(targets, "targets")}
-        taken = sorted(set(columns) & set(RESERVED))
+        # Without a label collection a target may be what the samples' label is: a class, say.
+        taken = sorted(set(columns) & set(RESERVED) - ({"label"} if label is None else set()))
         if taken:
             raise ConfigError(
                 f"targets cannot be called {taken[0]!r}, which is a key of every sample; "

@@ -65,8 +65,8 @@ def create_training_dataloader(
 
     Args:
         collections: One collection, or several that become channels.
-        labels: What each sample's ``label`` is: a column of ``obs_meta``, a mapping from obs_id or subject id, or a function of the
-            obs_id. None: no labels. For label maps see :func:`create_segmentation_dataloader`.
+        labels: What each sample's ``label`` is: a column of ``obs_meta`` (in its dtype, as ``targets`` of the datasets), a mapping
+            from obs_id or subject id, or a function of the obs_id. None: no labels. Label maps: :func:`create_segmentation_dataloader`.
         patch_size: Voxels (x, y, z) of random patches; None gives whole volumes.
         patches_per_volume: Patches of each volume in an epoch.
         batch_size: Samples in a batch.
@@ -272,7 +272,11 @@ def _dataset(
 ) -> Any:
     parts = _as_list(collections)
     arguments: dict[str, Any] = {**_common(parts), "seed": seed}
-    arguments["transform"] = transform if labels is None else _Labelled(_labels_of(labels, parts[0]), transform)
+    arguments["transform"] = transform
+    if isinstance(labels, str):
+        arguments["targets"] = {"label": labels}  # workers map it, and batches without a transform stay in one piece
+    elif labels is not None:
+        arguments["transform"] = _Labelled(_labels_of(labels, parts[0]), transform)
     if patch_size is None:
         return VolumeDataset(**arguments)
     if patches_per_volume is None:
@@ -280,17 +284,13 @@ def _dataset(
     return PatchDataset(**arguments, patch_size=patch_size, patches_per_volume=patches_per_volume)
 
 
-def _labels_of(labels: Labels, collection: Collection) -> dict[str, Any]:
+def _labels_of(labels: Mapping[str, Any] | Callable[[str], Any], collection: Collection) -> dict[str, Any]:
     """The label of each volume, by obs_id."""
     snapshot = collection.snapshot
     index = snapshot.index(collection.name)
     chosen = set(collection.obs_subject_ids)
     pairs = [(str(o), str(s)) for o, s in zip(index.obs_ids, index.subject_ids, strict=True) if s in chosen]
-    if isinstance(labels, str):
-        column = snapshot.metadata([labels])[labels].tolist()
-        by_subject = dict(zip(snapshot.subject_ids, column, strict=True))
-        found = {obs_id: by_subject[subject] for obs_id, subject in pairs}
-    elif isinstance(labels, Mapping):
+    if isinstance(labels, Mapping):
         found = {obs_id: labels.get(obs_id, labels.get(subject)) for obs_id, subject in pairs}
     elif callable(labels):
         found = {obs_id: labels(obs_id) for obs_id, _ in pairs}

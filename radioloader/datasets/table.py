@@ -24,7 +24,7 @@ from radioloader.types import Triple, VolumeRef
 __all__ = ["RESERVED", "HasSnapshot", "SubjectTable", "snapshot_of"]
 
 RESERVED = ("image", "label", "affine", "location", "obs_subject_id", "obs_id")
-"""Keys of a sample that targets cannot take."""
+"""Keys of a sample that targets cannot take; ``label`` they can where there is no label collection."""
 
 _KEPT_REFS = 4096
 

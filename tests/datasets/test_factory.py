@@ -63,6 +63,15 @@ def test_labels_of_every_kind(store: Any, kind: str) -> None:
     assert batch["twice"].tolist() == [2 * value for value in expected]
 
 
+def test_a_column_of_labels_is_mapped_and_needs_no_transform(store: Any) -> None:
+    for size in (None, 8):
+        loader = rl.create_validation_dataloader(store.T1w, labels="age", patch_size=size, batch_size=1, **HERE)
+        assert loader.dataset.transform is None  # type: ignore[attr-defined]
+        assert loader.dataset.table.columns["target.label"].tolist() == [21, 22, 23, 24]  # type: ignore[attr-defined]
+        for batch in loader:
+            assert batch["label"].tolist() == [20 + int(batch["obs_subject_id"][0][-2:])]
+
+
 def test_arrays_are_labels_and_what_is_missing_is_not(store: Any) -> None:
     labels: dict[str, Any] = {f"sub-{n:02d}": np.array([n, 10 * n]) for n in range(1, 5)}
     (batch,) = rl.create_training_dataloader(store.T1w, labels=labels, patch_size=8, **HERE)
@@ -161,7 +170,7 @@ def test_wrong_arguments(store: Any, mixed: Any) -> None:
         rl.create_training_dataloader("cohort", **HERE)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the collections are of different stores"):
         rl.create_training_dataloader([store.T1w, rl.open(mixed.uri).PET], **HERE)
-    with pytest.raises(KeyNotFoundError, match=r"1 of 4 volumes have no label, such as \['sub-02_T1w'\]"):
+    with pytest.raises(ConfigError, match=r"target 'score' is missing for 1 subjects, such as \['sub-02'\]"):
         rl.create_training_dataloader(store.T1w, labels="score", **HERE)
     with pytest.raises(ConfigError, match="labels must be a column, a mapping or a function, got int"):
         rl.create_training_dataloader(store.T1w, labels=3, **HERE)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,11 @@ def crooked_volumes(files: Any, **arguments: Any) -> rl.VolumeDataset:
             r"obs_meta of .* has no column 'height'; it has 'age', 'sex', 'score'",
         ),
         ({"targets": {"y": "height"}}, KeyNotFoundError, "has no column 'height'"),
-        ({"targets": ["label"]}, ConfigError, r"targets cannot be called 'label', .*targets={'my_label': 'label'}"),
+        (
+            {"targets": ["label"], "label": "seg"},
+            ConfigError,
+            r"targets cannot be called 'label', .*targets={'my_label': 'label'}",
+        ),
         (
             {"targets": {"image": "age"}},
             ConfigError,
@@ -268,3 +273,10 @@ def test_labels_of_two_dtypes_are_widened(write_image: Callable[..., Path], tmp_
     batch = rl.collate(rl.VolumeDataset(tmp_path / "store", image="MR", label="seg").__getitems__([0, 1]))
     assert batch["label"].dtype == torch.int16
     assert batch["label"].unique().tolist() == [200]
+
+
+def test_a_target_may_be_the_label_where_there_is_no_label_collection(brains: Any) -> None:
+    dataset = patches(brains, targets={"label": "age"})
+    batch = rl.collate(dataset.__getitems__([0, 2]))
+    assert batch["label"].tolist() == [21, 23]
+    assert pickle.loads(pickle.dumps(dataset))[1]["label"].item() == 22
