@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radioloader.config import SliceOrientation
 from radioloader.errors import ConfigError
 
-__all__ = ["PLANES", "affine_problem", "axcodes", "grid_distance", "plane_axis", "spacing"]
+__all__ = ["PLANES", "affine_problem", "axcodes", "grid_distance", "plane_axis", "plane_name", "spacing"]
 
 Affine = npt.NDArray[np.float64]
 
@@ -49,19 +50,33 @@ def axcodes(affine: npt.ArrayLike) -> str:
     return "".join(str(code) for code in aff2axcodes(np.asarray(affine, dtype=np.float64)))
 
 
-def plane_axis(codes: str, plane: str) -> int:
-    """The array axis (0, 1 or 2) that is closest to the normal of an anatomical plane.
+def plane_name(plane: str | SliceOrientation) -> str:
+    """The name of an anatomical plane.
 
     Args:
-        codes: The volume's :func:`axcodes`.
-        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``.
+        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``, or the :class:`~radioloader.SliceOrientation` of that name.
 
     Raises:
         ConfigError: No such plane.
     """
-    if plane not in PLANES:
-        raise ConfigError(f"plane={plane!r} is not one of {', '.join(map(repr, sorted(PLANES)))}")
-    return next(axis for axis, code in enumerate(codes) if code in PLANES[plane])
+    name = plane.value if isinstance(plane, SliceOrientation) else plane
+    if not isinstance(name, str) or name not in PLANES:
+        raise ConfigError(f"plane={name!r} is not one of {', '.join(map(repr, sorted(PLANES)))}")
+    return name
+
+
+def plane_axis(codes: str, plane: str | SliceOrientation) -> int:
+    """The array axis (0, 1 or 2) that is closest to the normal of an anatomical plane.
+
+    Args:
+        codes: The volume's :func:`axcodes`.
+        plane: See :func:`plane_name`.
+
+    Raises:
+        ConfigError: No such plane.
+    """
+    normal = PLANES[plane_name(plane)]
+    return next(axis for axis, code in enumerate(codes) if code in normal)
 
 
 def grid_distance(a: Affine, b: Affine, shape: Sequence[int]) -> float:

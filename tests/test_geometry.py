@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from radioloader.config import SliceOrientation
 from radioloader.errors import ConfigError
-from radioloader.geometry import affine_problem, axcodes, grid_distance, plane_axis, spacing
+from radioloader.geometry import PLANES, affine_problem, axcodes, grid_distance, plane_axis, plane_name, spacing
 
 OBLIQUE = np.array([[0.0, -1.5, 0.1, 4.0], [1.1, 0.0, 0.0, -5.0], [0.2, 0.0, 2.0, 6.0], [0.0, 0.0, 0.0, 1.0]])
 CODES = ["".join(code) for order in permutations(("LR", "PA", "IS")) for code in product(*order)]
@@ -70,6 +71,17 @@ def test_axis_codes_and_planes_of_all_48_orientations(codes: str) -> None:
 def test_unknown_planes() -> None:
     with pytest.raises(ConfigError, match="plane='transversal' is not one of 'axial', 'coronal', 'sagittal'"):
         plane_axis("RAS", "transversal")
+    for kind in (SliceOrientation.ISOTROPIC, SliceOrientation.CUSTOM):
+        with pytest.raises(ConfigError, match=f"plane='{kind.value}' is not one of 'axial', 'coronal', 'sagittal'"):
+            plane_axis("RAS", kind)
+    with pytest.raises(ConfigError, match=r"plane=\['axial'\] is not one of"):
+        plane_axis("RAS", ["axial"])  # type: ignore[arg-type]
+
+
+def test_planes_by_their_orientation() -> None:
+    for plane in PLANES:
+        assert plane_name(SliceOrientation(plane)) == plane_name(plane) == plane
+        assert plane_axis("PIR", SliceOrientation(plane)) == plane_axis("PIR", plane)
 
 
 def test_grid_distance_is_the_greatest_over_all_voxels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ from radioloader.datasets.batch import BatchReader, Placed, skipped
 from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
 from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
-from radioloader.errors import ConfigError, ReadError
+from radioloader.errors import ConfigError, ReadError, ShapeError
 from radioloader.samplers.layout import Layout
 from radioloader.samplers.positions import Stream, as_whole
 from radioloader.samplers.random import generator, seed_of
@@ -65,16 +65,27 @@ class StoreDataset(_Base, abc.ABC):
         extra: Sequence[str] = (),
     ) -> None:
         snapshot, available = snapshot_of(store, config)
-        names = [image] if isinstance(image, str) else list(image)
+        names = _names(image, "image")
         if not names:
             raise ConfigError("image is empty; name at least one image collection")
+        if not isinstance(label, str | None):
+            raise ConfigError(f"label={label!r} must be the name of one collection, or None")
+        try:
+            tolerance_mm = float(grid_tolerance_mm)
+        except (TypeError, ValueError):
+            tolerance_mm = -1.0
+        if not tolerance_mm >= 0:  # NaN as well, which no distance would exceed
+            raise ConfigError(f"grid_tolerance_mm={grid_tolerance_mm!r} must be a number of mm, at least 0")
         if transform is not None and not callable(transform):
             raise ConfigError(f"transform must be callable, got {type(transform).__name__}")
         if on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
-        targets = [targets] if isinstance(targets, str) else targets
-        columns = dict(targets) if isinstance(targets, Mapping) else {name: name for name in targets}
-        taken = sorted(set(columns) & set(RESERVED))
+        if isinstance(targets, Mapping):
+            columns = dict(zip(_names(targets.keys(), "targets"), _names(targets.values(), "targets"), strict=True))
+        else:
+            columns = {name: name for name in _names(targets, "targets")}
+        # Without a label collection a target may be what the samples' label is: a class, say.
+        taken = sorted(set(columns) & set(RESERVED) - ({"label"} if label is None else set()))
         if taken:
             raise ConfigError(
                 f"targets cannot be called {taken[0]!r}, which is a key of every sample; "
@@ -86,7 +97,7 @@ class StoreDataset(_Base, abc.ABC):
             "image": names,
             "label": label,
             "targets": columns,
-            "tolerance_mm": grid_tolerance_mm,
+            "tolerance_mm": tolerance_mm,
             "extra": list(extra),
         }
         self.image = names
@@ -225,9 +236,12 @@ class StoreDataset(_Base, abc.ABC):
 
         Raises:
             ReadError: Voxels could not be read; names subject, collection, URI and box. With ``on_error="skip"``: of no sample.
-            ShapeError: The samples have different shapes, and no transform that may change them; names two of them.
+            ShapeError: The samples have different shapes, and no transform that may change them; names two of them. Or there is no key.
         """
-        placed = self._resolved([key for key in keys if key is not None])
+        wanted = [key for key in keys if key is not None]
+        if not wanted:
+            raise ShapeError("there are no samples to read: a batch needs at least one key that is not None")
+        placed = self._resolved(wanted)
         with stats.busy([place.volume for place in placed]):
             if self.transform is None:
                 return self._batches.read(placed, final=True)
@@ -314,6 +328,15 @@ class StoreDataset(_Base, abc.ABC):
     def _extra(self, key: Any) -> tuple[int | str, ...]:
         """What tells samples of one volume apart besides ``draw``."""
         return ()
+
+
+def _names(value: Any, what: str) -> list[str]:
+    """One name or several as a list."""
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    odd = [name for name in names if not isinstance(name, str)]
+    if odd:
+        raise ConfigError(f"{what} must be a name or several, got {odd[0]!r} of type {type(odd[0]).__name__}")
+    return names
 
 
 def _numbers(

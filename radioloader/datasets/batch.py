@@ -94,10 +94,9 @@ class BatchReader:
         tensors = allocate(self._layout(len(placed), first, spatial), final=final)
         requests: list[ReadRequest] = []
         owners: list[int] = []
+        voxels = ("image",) if self.label_dtype is None else ("image", "label")  # without one, label may be a target
         for position, place in enumerate(placed):
-            slots: dict[str, npt.NDArray[Any]] = {
-                name: tensors[name].numpy()[position] for name in ("image", "label") if name in tensors
-            }
+            slots: dict[str, npt.NDArray[Any]] = {name: tensors[name].numpy()[position] for name in voxels}
             requests += self._requests(place, slots)
             owners += [position] * (len(requests) - len(owners))
         with stats.timed("read"):

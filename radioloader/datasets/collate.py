@@ -58,13 +58,13 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not samples:
         raise ShapeError("there are no samples to collate")
     first = samples[0]
-    for sample in samples:
+    for number, sample in enumerate(samples):
         odd = [name for name in (*first, *sample) if (name in first) != (name in sample)]
         if odd:
-            has, lacks = (first, sample) if odd[0] in first else (sample, first)
+            has, lacks = (0, number) if odd[0] in first else (number, 0)
             raise ShapeError(
-                f"cannot collate: {_name(has)} has the key {odd[0]!r}, {_name(lacks)} has not; a transform must give every sample "
-                "the same keys"
+                f"cannot collate: {_name(samples, has)} has the key {odd[0]!r}, {_name(samples, lacks)} has not; a transform must "
+                "give every sample the same keys"
             )
     return {name: _collate_values(name, [sample[name] for sample in samples], samples) for name in first}
 
@@ -89,10 +89,10 @@ def _as_tensor(value: Any) -> Any:
 
 def _stack(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]]) -> torch.Tensor:
     first, dtype = values[0], values[0].dtype
-    for value, sample in zip(values, samples, strict=True):
+    for number, value in enumerate(values):
         if value.shape != first.shape:
             raise ShapeError(
-                f"cannot stack {name!r}: {_name(samples[0])} has shape {tuple(first.shape)}, {_name(sample)} has "
+                f"cannot stack {name!r}: {_name(samples, 0)} has shape {tuple(first.shape)}, {_name(samples, number)} has "
                 f"{tuple(value.shape)}; crop or pad to one size, or use batch_size=1"
             )
         dtype = torch.promote_types(dtype, value.dtype)
@@ -103,5 +103,7 @@ def _stack(name: str, values: list[Any], samples: Sequence[Mapping[str, Any]]) -
     return torch.stack(values, out=allocate({name: ((len(values), *first.shape), dtype)})[name])
 
 
-def _name(sample: Mapping[str, Any]) -> str:
-    return f"volume {sample['obs_id']!r}" if "obs_id" in sample else "another sample"
+def _name(samples: Sequence[Mapping[str, Any]], number: int) -> str:
+    """A sample in words; by its place in the batch where a transform left no obs_id."""
+    sample = samples[number]
+    return f"volume {sample['obs_id']!r}" if "obs_id" in sample else f"sample {number} of the batch (counted from 0)"

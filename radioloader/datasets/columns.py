@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radioloader.errors import StoreWriteError
+
 __all__ = ["Columns"]
 
 _ALIGNMENT = 64
@@ -63,7 +65,7 @@ class Columns(Mapping[str, Array]):
         """Map the file.
 
         Raises:
-            FileNotFoundError: It is gone with the process that made it, or is on another machine.
+            OSError: It is gone with the process that made it, is on another machine, or was cut off.
         """
         self._file = state["file"]
         self._arrays = _map(*state["file"])
@@ -78,19 +80,36 @@ class Columns(Mapping[str, Array]):
 
 
 def _write(arrays: Mapping[str, Array]) -> tuple[str, dict[str, tuple[str, tuple[int, ...], int]]]:
-    _sweep()
     places: dict[str, tuple[str, tuple[int, ...], int]] = {}
-    descriptor, path = tempfile.mkstemp(prefix=f"{_prefix()}{os.getpid()}-", suffix=".columns")
+    try:
+        _sweep()
+        descriptor, path = tempfile.mkstemp(prefix=f"{_prefix()}{os.getpid()}-", suffix=".columns")
+    except OSError as error:
+        raise _unusable(arrays, error) from error
     try:
         with open(descriptor, "wb") as file:
             for name, array in arrays.items():
                 file.write(bytes(-file.tell() % _ALIGNMENT))
                 places[name] = array.dtype.str, array.shape, file.tell()
                 array.tofile(file)
-    except BaseException:
+    except BaseException as error:
         _remove(path, os.getpid())
+        if isinstance(error, OSError):
+            raise _unusable(arrays, error) from error
         raise
     return path, places
+
+
+def _unusable(arrays: Mapping[str, Array], error: OSError) -> StoreWriteError:
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:
+        folder = os.environ.get("TMPDIR", "none that can be written to")
+    size = sum(array.nbytes for array in arrays.values()) / 2**20
+    return StoreWriteError(
+        f"the tables of a dataset ({size:.1f} MB), which its workers share, could not be written to the temporary folder {folder}: "
+        f"{error}; set TMPDIR to a folder that exists and has room before Python starts"
+    )
 
 
 def _map(path: str, places: Mapping[str, tuple[str, tuple[int, ...], int]]) -> dict[str, Array]:
@@ -102,7 +121,11 @@ def _map(path: str, places: Mapping[str, tuple[str, tuple[int, ...], int]]) -> d
             result[name] = np.empty(shape, dtype)
             continue
         if memory is None:
+            if not os.path.getsize(path):  # numpy maps no empty file
+                raise OSError(f"{path} was cut off: it is empty")
             memory = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
+        if memory.size < offset + size:
+            raise OSError(f"{path} was cut off: it has {memory.size} bytes, column {name!r} ends at {offset + size}")
         result[name] = memory[offset : offset + size].view(dtype).reshape(shape)
     return result
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -78,14 +81,22 @@ def label_dtype(table: SubjectTable) -> torch.dtype:
     return _TORCH[np.result_type(*table.label_dtypes()).name]
 
 
-def fit_pad_value(value: float, dtype: torch.dtype) -> float:
+def fit_pad_value(value: Any, dtype: torch.dtype) -> float:
     """``value`` as a float.
 
     Raises:
-        ConfigError: ``dtype`` does not hold it.
+        ConfigError: Not a number, or ``dtype`` does not hold it.
     """
-    if not dtype.is_floating_point:
-        info = torch.iinfo(dtype)
-        if not float(value).is_integer() or not info.min <= value <= info.max:
-            raise ConfigError(f"pad_value={value} is no value of {dtype}, the dtype of the images")
-    return float(value)
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise ConfigError(f"pad_value={value!r} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if dtype.is_floating_point:
+        # NaN and infinity are values of every such dtype; a finite number that becomes infinite is a mistake.
+        held = not math.isfinite(number) or abs(number) <= torch.finfo(dtype).max
+    else:
+        held = number.is_integer() and torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max
+    if not held:
+        raise ConfigError(
+            f"pad_value={value} is no value of {dtype}, the dtype of the images; give one, or a wider dtype"
+        )
+    return number

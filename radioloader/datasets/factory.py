@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from radioloader.config import available_cores
@@ -64,8 +65,8 @@ def create_training_dataloader(
 
     Args:
         collections: One collection, or several that become channels.
-        labels: What each sample's ``label`` is: a column of ``obs_meta``, a mapping from obs_id or subject id, or a function of the
-            obs_id. None: no labels. For label maps see :func:`create_segmentation_dataloader`.
+        labels: What each sample's ``label`` is: a column of ``obs_meta`` (in its dtype, as ``targets`` of the datasets), a mapping
+            from obs_id or subject id, or a function of the obs_id. None: no labels. Label maps: :func:`create_segmentation_dataloader`.
         patch_size: Voxels (x, y, z) of random patches; None gives whole volumes.
         patches_per_volume: Patches of each volume in an epoch.
         batch_size: Samples in a batch.
@@ -149,20 +150,24 @@ def create_segmentation_dataloader(
         seed: Seed of everything random.
     """
     images = _as_list(image)
+    if not _is_collection(mask):
+        raise ConfigError(
+            f"mask must be one collection of an open store, such as radioloader.open(uri).seg, got {type(mask).__name__}"
+        )
     if foreground_sampling and patch_size is None:
         raise ConfigError("foreground_sampling needs patch_size: whole volumes have no position")
+    _same_store(images, mask)
     both = image_transform is not None or spatial_transform is not None
     arguments: dict[str, Any] = {
-        **_common(images),
+        **_common(images, mask),
         "label": mask.name,
         "transform": _Segmentation(image_transform, spatial_transform) if both else None,
         "seed": seed,
     }
-    _same_store(images, mask)
     if patch_size is None:
         dataset: Any = VolumeDataset(**arguments)
     else:
-        share = 1 / 3 if foreground_sampling is True else float(foreground_sampling)
+        share = 1 / 3 if foreground_sampling is True else foreground_sampling
         positions = ForegroundPositions(share) if share else None
         dataset = PatchDataset(
             **arguments, patch_size=patch_size, patches_per_volume=patches_per_volume, positions=positions
@@ -220,10 +225,14 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
 
 def _as_list(collections: Collections) -> list[Collection]:
     parts = list(collections) if isinstance(collections, Sequence) else [collections]
-    if not parts or not all(hasattr(part, "snapshot") and hasattr(part, "name") for part in parts):
+    if not parts or not all(_is_collection(part) for part in parts):
         raise ConfigError("give collections of an open store, such as radioloader.open(uri).T1w, or a list of them")
     _same_store(parts, parts[0])
     return parts
+
+
+def _is_collection(value: Any) -> bool:
+    return hasattr(value, "snapshot") and hasattr(value, "name")
 
 
 def _same_store(parts: Sequence[Collection], other: Collection) -> None:
@@ -232,11 +241,17 @@ def _same_store(parts: Sequence[Collection], other: Collection) -> None:
         raise ConfigError(f"the collections are of different stores: {', '.join(sorted(uris))}; they must be of one")
 
 
-def _common(parts: Sequence[Collection]) -> dict[str, Any]:
+def _common(parts: Sequence[Collection], *others: Collection) -> dict[str, Any]:
+    """Arguments of a dataset of ``parts``, of the subjects that they and ``others`` have."""
     chosen = list(dict.fromkeys(parts[0].obs_subject_ids))
-    for part in parts[1:]:
+    for part in [*parts[1:], *others]:
         have = set(part.obs_subject_ids)
         chosen = [subject for subject in chosen if subject in have]
+    if not chosen:
+        names = ", ".join(repr(part.name) for part in [*parts, *others])
+        raise ConfigError(
+            f"no subject is in all of the collections {names} as they were given; select the same subjects of each"
+        )
     return {"store": _Opened(parts[0].snapshot, chosen), "image": [part.name for part in parts]}
 
 
@@ -257,7 +272,11 @@ def _dataset(
 ) -> Any:
     parts = _as_list(collections)
     arguments: dict[str, Any] = {**_common(parts), "seed": seed}
-    arguments["transform"] = transform if labels is None else _Labelled(_labels_of(labels, parts[0]), transform)
+    arguments["transform"] = transform
+    if isinstance(labels, str):
+        arguments["targets"] = {"label": labels}  # workers map it, and batches without a transform stay in one piece
+    elif labels is not None:
+        arguments["transform"] = _Labelled(_labels_of(labels, parts[0]), transform)
     if patch_size is None:
         return VolumeDataset(**arguments)
     if patches_per_volume is None:
@@ -265,26 +284,30 @@ def _dataset(
     return PatchDataset(**arguments, patch_size=patch_size, patches_per_volume=patches_per_volume)
 
 
-def _labels_of(labels: Labels, collection: Collection) -> dict[str, Any]:
+def _labels_of(labels: Mapping[str, Any] | Callable[[str], Any], collection: Collection) -> dict[str, Any]:
     """The label of each volume, by obs_id."""
     snapshot = collection.snapshot
     index = snapshot.index(collection.name)
     chosen = set(collection.obs_subject_ids)
     pairs = [(str(o), str(s)) for o, s in zip(index.obs_ids, index.subject_ids, strict=True) if s in chosen]
-    if isinstance(labels, str):
-        column = snapshot.metadata([labels])[labels].tolist()
-        by_subject = dict(zip(snapshot.subject_ids, column, strict=True))
-        found = {obs_id: by_subject[subject] for obs_id, subject in pairs}
-    elif isinstance(labels, Mapping):
+    if isinstance(labels, Mapping):
         found = {obs_id: labels.get(obs_id, labels.get(subject)) for obs_id, subject in pairs}
     elif callable(labels):
         found = {obs_id: labels(obs_id) for obs_id, _ in pairs}
     else:
         raise ConfigError(f"labels must be a column, a mapping or a function, got {type(labels).__name__}")
-    missing = [obs_id for obs_id, value in found.items() if value is None or value != value]
+    missing = [obs_id for obs_id, value in found.items() if _absent(value)]
     if missing:
         raise KeyNotFoundError(f"{len(missing)} of {len(found)} volumes have no label, such as {missing[:3]}")
     return found
+
+
+def _absent(value: Any) -> bool:
+    """Whether a label says nothing: None, NaN, or what pandas has for them. Arrays are labels like any other."""
+    if value is None:
+        return True
+    differs = value != value
+    return differs is value or (np.ndim(differs) == 0 and bool(differs))  # pandas' NA compares to itself
 
 
 class _Labelled:

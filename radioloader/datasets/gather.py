@@ -60,5 +60,7 @@ def gather_cases(results: Mapping[str, Result], cases: Any, *, group: Any = None
 
 
 def _ids(cases: Any) -> Iterable[Any]:
+    if isinstance(cases, str):  # one case, not one for each of its letters
+        return [cases]
     subjects: Iterable[Any] = getattr(cases, "subjects", cases)
     return subjects

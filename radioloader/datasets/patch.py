@@ -13,7 +13,15 @@ from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
 from radioloader.errors import ConfigError, ShapeError
-from radioloader.samplers.positions import Positions, Site, Stream, UniformPositions, as_triple, as_whole
+from radioloader.samplers.positions import (
+    Positions,
+    Site,
+    Stream,
+    UniformPositions,
+    as_triple,
+    as_whole,
+    check_positions,
+)
 from radioloader.storage.foreground import foreground_of
 from radioloader.types import Box, PatchKey
 
@@ -72,6 +80,7 @@ class PatchDataset(StoreDataset):
         self.patch_size = as_triple(patch_size, "patch_size", minimum=1)
         patches_per_volume = as_whole(patches_per_volume, "patches_per_volume", minimum=1)
         self.positions: Positions = UniformPositions() if positions is None else positions
+        check_positions(self.positions)
         self.patches_per_volume = patches_per_volume
         self.pad = pad
         if getattr(self.positions, "needs_foreground", False) and label is None:
@@ -101,14 +110,12 @@ class PatchDataset(StoreDataset):
                 f"patch_size={self.patch_size} is larger than {small.size} of {len(self.table)} volumes, such as "
                 f"{self.table.obs_id(volume)!r} of shape {self.table.shape(volume)}; choose a smaller patch, or pad=True"
             )
-        counts = np.empty(len(self.table), np.int64)
         kinds = np.concatenate([self.table.shapes, self.table.columns["tile.0"]], axis=1)
         _, first, inverse = np.unique(kinds, axis=0, return_index=True, return_inverse=True)
-        self._random = False
-        for number, volume in enumerate(first.tolist()):
-            count = self.positions.count(self._site(volume), self.patch_size)
-            self._random |= count is None
-            counts[inverse.ravel() == number] = self.patches_per_volume if count is None else count
+        by_kind = [self.positions.count(self._site(volume), self.patch_size) for volume in first.tolist()]
+        self._random = any(count is None for count in by_kind)
+        numbers = np.array([self.patches_per_volume if count is None else count for count in by_kind], np.int64)
+        counts = numbers[inverse.ravel()]
         reads = getattr(self.positions, "reads", None)
         if reads is not None and (self.table.columns[f"shape.{len(self.table.collections) - 1}"][:, 3] > 1).any():
             raise ConfigError(f"{self.positions!r} reads the collection {reads!r}, which has more than one time point")

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from radioloader.config import StorageConfig
+from radioloader.config import SliceOrientation, StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.fit import as_size, fitted, fitted_shapes
 from radioloader.datasets.table import Store
 from radioloader.errors import ConfigError
-from radioloader.geometry import plane_axis
+from radioloader.geometry import plane_axis, plane_name
 from radioloader.samplers.positions import Stream, as_whole
 from radioloader.storage.catalog import occupied_slices
 from radioloader.types import Box, SliceKey, Triple
@@ -32,7 +32,7 @@ class SliceDataset(StoreDataset):
         store: URI, or an open store or selection of its subjects.
         image: Image collections, stacked as channels; the time points of a 4D volume are channels.
         label: Label collection; of the slice itself, without neighbours.
-        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``.
+        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``, or the :class:`~radioloader.SliceOrientation` of that name.
         context: Neighbouring slices on each side that become channels.
         skip_empty: ``"image"`` leaves out slices that hold nothing but the lowest value of their volume in all images (background),
             ``"label"`` slices without foreground, both going by what ingest noted.
@@ -63,7 +63,7 @@ class SliceDataset(StoreDataset):
         *,
         image: str | Sequence[str],
         label: str | None = None,
-        plane: str = "axial",
+        plane: str | SliceOrientation = "axial",
         context: int = 0,
         skip_empty: str | None = None,
         block: int = 1,
@@ -79,8 +79,7 @@ class SliceDataset(StoreDataset):
         grid_tolerance_mm: float = 0.05,
         config: StorageConfig | None = None,
     ) -> None:
-        plane_axis("RAS", plane)  # a wrong plane fails here, not in the first batch
-        self.plane = plane
+        self.plane = plane_name(plane)  # a str, whatever was given: keys and fingerprints hold it
         self.context = as_whole(context, "context", minimum=0)
         self.block = as_whole(block, "block", minimum=1)
         self.pad_to = as_size(pad_to, "pad_to", 2)

@@ -24,7 +24,7 @@ from radioloader.types import Triple, VolumeRef
 __all__ = ["RESERVED", "HasSnapshot", "SubjectTable", "snapshot_of"]
 
 RESERVED = ("image", "label", "affine", "location", "obs_subject_id", "obs_id")
-"""Keys of a sample that targets cannot take."""
+"""Keys of a sample that targets cannot take; ``label`` they can where there is no label collection."""
 
 _KEPT_REFS = 4096
 
@@ -129,7 +129,7 @@ class SubjectTable:
         """The table that :meth:`shared` described.
 
         Raises:
-            FileNotFoundError: The process that described it is gone, or on another machine.
+            OSError: The process that described it is gone or on another machine, or its file was cut off.
         """
         table = cls.__new__(cls)
         table.__dict__.update(shared)

@@ -31,6 +31,16 @@ _rank_zero = require("lightning.pytorch.utilities.rank_zero", extra="lightning")
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
+_DECIDED = {
+    "batch_size": "give batch_size= and eval_batch_size= instead",
+    "batch_sampler": "give order= and batch_size= instead",
+    "sampler": "give order= instead",
+    "shuffle": "training is shuffled and the rest is not; order= gives training another order",
+    "dataset": "leave it out",
+}
+"""Arguments of a loader that are none of ``loader_kwargs``, and what to do instead."""
+
+
 class Common(TypedDict, total=False):
     """Arguments that all data modules take; see :class:`StoreDataModule`."""
 
@@ -100,7 +110,8 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         config: Access and threads; None takes the store's.
 
     Raises:
-        ConfigError: Arguments contradict each other, no subject is left for training, or the split's file is of other data.
+        ConfigError: Arguments contradict each other or the loader does not take them, no subject is left for training, or the split's
+            file is of other data.
         RadioloaderError: Arguments and store do not fit.
     """
 
@@ -168,10 +179,12 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
             eval_batch_size = as_whole(eval_batch_size, "eval_batch_size", minimum=1)
         self._eval_size = eval_batch_size
         self._order = order
-        self._loader: dict[str, Any] = {
-            "num_workers": as_whole(num_workers, "num_workers", minimum=0),
-            **(loader_kwargs or {}),
-        }
+        if not isinstance(loader_kwargs, Mapping | None):
+            raise ConfigError(
+                f"loader_kwargs must be a mapping, such as {{'pin_memory': True}}, got {type(loader_kwargs).__name__}"
+            )
+        self._loader: dict[str, Any] = {"num_workers": num_workers, **(loader_kwargs or {})}
+        as_whole(self._loader["num_workers"], "num_workers", minimum=0)
         self._drop_last = bool(self._loader.pop("drop_last", False))
         self._on_device = DeviceTransforms(device_transform, eval_device_transform, seed=seed)
         if self._on_device and not _overrides(self):
@@ -181,7 +194,7 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         self.train_dataset: Any = self._dataset("train")
         self.val_dataset: Any = self._dataset("val") if self.split.val else None
         self.test_dataset: Any = self._dataset("test") if self.split.test else None
-        self._train_sampler({}).check_batch_size(self._batch_size)  # as does an order that does not fit
+        self._check_loaders()
 
     # ---- what the kinds differ in ----------------------------------------------------------------------------------------
 
@@ -215,13 +228,7 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
     def train_dataloader(self) -> DataLoader:
         """Training samples, in another order in each epoch."""
         overfit = {"sampler": OverfitSampler} if self._overfits else {}
-        loader = DataLoader(
-            self.train_dataset,
-            batch_size=self._batch_size,
-            sampler=self._train_sampler(overfit),
-            drop_last=self._drop_last,
-            **self._loader,
-        )
+        loader = self._train_loader(self._train_sampler(overfit))
         if self.trainer is not None:
             loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         return loader
@@ -277,6 +284,34 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
                 f"{sampler.num_replicas} ranks has equally many; loader_kwargs={{'drop_last': True}} drops some instead"
             )
         return sampler
+
+    def _train_loader(self, sampler: KeySampler) -> DataLoader:
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self._batch_size,
+            sampler=sampler,
+            drop_last=self._drop_last,
+            **self._loader,
+        )
+
+    def _check_loaders(self) -> None:
+        """Refuse here what would fail within fit; a loader starts no worker before its first batch, so making one costs nothing.
+
+        Raises:
+            ConfigError: ``loader_kwargs`` do not fit torch's loader, or the order does not fit the dataset or the batch size.
+        """
+        taken = sorted(set(_DECIDED) & set(self._loader))
+        if taken:
+            raise ConfigError(f"loader_kwargs sets {taken[0]!r}, but the data module does: {_DECIDED[taken[0]]}")
+        sampler = self._train_sampler({})  # an order that does not fit fails here
+        sampler.check_batch_size(self._batch_size)
+        try:
+            self._train_loader(sampler)
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ConfigError(
+                f"num_workers={self._loader['num_workers']} and loader_kwargs do not make a loader: {error}; "
+                "loader_kwargs takes the arguments of torch's DataLoader"
+            ) from error
 
     def _evaluated(self, dataset: Any, *, overfit: bool = False) -> DataLoader:
         kind = OverfitSampler if overfit else KeySampler

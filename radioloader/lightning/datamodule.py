@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+from radioloader.config import SliceOrientation
 from radioloader.container.radiobject import RadiObject
 from radioloader.datasets.patch import PatchDataset
 from radioloader.datasets.slice import SliceDataset
@@ -91,7 +92,7 @@ class SliceDataModule(StoreDataModule):
     Args:
         store: URI, or an open store or selection of its subjects.
         image: Image collections, stacked as channels.
-        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``.
+        plane: ``"axial"``, ``"sagittal"`` or ``"coronal"``, or the :class:`~radioloader.SliceOrientation` of that name.
         context: Neighbouring slices on each side that become channels.
         skip_empty: Which slices training leaves out: ``"image"`` constant ones, ``"label"`` those without foreground.
         block: So many neighbouring slices stay together when samples are shuffled, and are read at once.
@@ -105,7 +106,7 @@ class SliceDataModule(StoreDataModule):
         store: str | os.PathLike[str] | RadiObject,
         *,
         image: str | Sequence[str],
-        plane: str = "axial",
+        plane: str | SliceOrientation = "axial",
         context: int = 0,
         skip_empty: str | None = None,
         block: int = 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,15 @@ class ForegroundPositions:
     needs_foreground = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"share={self.share} must be a probability, from 0 to 1")
+        if not isinstance(self.share, int | float | np.number) or not 0 <= self.share <= 1:
+            raise ConfigError(f"share={self.share!r} must be a probability, from 0 to 1")
         for name, allowed in (("by", ("class", "voxel")), ("otherwise", ("anywhere", "background"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}")
+        if not isinstance(self.classes, Iterable | None) or isinstance(self.classes, str):
+            raise ConfigError(f"classes={self.classes!r} must be several whole numbers, such as (1, 2)")
+        if not isinstance(self.ratios, Mapping | None):
+            raise ConfigError(f"ratios={self.ratios!r} must be a mapping from class to weight, such as {{0: 1, 1: 3}}")
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(sorted({int(value) for value in self.classes})))
             if not self.classes:

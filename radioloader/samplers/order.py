@@ -29,6 +29,7 @@ __all__ = [
     "Shuffled",
     "Visits",
     "Weighted",
+    "check_order",
     "mixing",
 ]
 
@@ -58,6 +59,18 @@ class Order(Protocol):
 
     def __call__(self, layout: Layout, *, seed: int, epoch: int) -> Visits:
         """The visits of ``epoch``."""
+
+
+def check_order(order: Any) -> None:
+    """Refuse what is no order; None stands for the one that is usual.
+
+    Raises:
+        ConfigError: Not an object that can be called with (layout, seed, epoch).
+    """
+    if isinstance(order, type):
+        raise ConfigError(f"order={order.__name__} is a class; give an object of it: {order.__name__}(...)")
+    if order is not None and not callable(order):
+        raise ConfigError(f"order={order!r} gives no order of samples; give an object such as radioloader.Shuffled()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +206,7 @@ class EqualShapes:
 
     def __post_init__(self) -> None:
         as_whole(self.batch_size, "batch_size", minimum=1)
+        check_order(self.order)
         if isinstance(self.order, EqualShapes):
             raise ConfigError("the order of EqualShapes is EqualShapes again; give it one that does not make batches")
 

@@ -22,6 +22,7 @@ __all__ = [
     "UniformPositions",
     "as_triple",
     "as_whole",
+    "check_positions",
     "uniform_start",
 ]
 
@@ -101,6 +102,20 @@ class Positions(Protocol):
 
     def start(self, site: Site, patch_size: Triple, *, draw: int, stream: Stream) -> Triple:
         """First voxel (x, y, z) of patch number ``draw``."""
+
+
+def check_positions(positions: Any) -> None:
+    """Refuse what does not choose patches.
+
+    Raises:
+        ConfigError: Not an object with ``count`` and ``start``.
+    """
+    if isinstance(positions, type):
+        raise ConfigError(f"positions={positions.__name__} is a class; give an object of it: {positions.__name__}(...)")
+    if not all(callable(getattr(positions, name, None)) for name in ("count", "start")):
+        raise ConfigError(
+            f"positions={positions!r} chooses no patches; give an object such as radioloader.UniformPositions()"
+        )
 
 
 def uniform_start(shape: Triple, patch_size: Triple, generator: np.random.Generator) -> Triple:

@@ -13,7 +13,17 @@ from torch.utils.data import DistributedSampler
 
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
-from radioloader.samplers.order import FILLER, EqualShapes, Mixing, Order, Sequential, Shuffled, Visits, mixing
+from radioloader.samplers.order import (
+    FILLER,
+    EqualShapes,
+    Mixing,
+    Order,
+    Sequential,
+    Shuffled,
+    Visits,
+    check_order,
+    mixing,
+)
 from radioloader.samplers.positions import as_whole
 from radioloader.samplers.shard import evaluation_shard, remaining, training_shard
 from radioloader.types import SampleKey
@@ -83,7 +93,8 @@ class KeySampler(_Base):
         drop_last: See ``training``.
 
     Raises:
-        ConfigError: ``rank`` and ``world_size`` do not fit, or the order does not fit the dataset.
+        ConfigError: ``rank`` and ``world_size`` do not fit, or the order does not fit the dataset, or with ``drop_last`` there are more
+            ranks than samples.
     """
 
     def __init__(
@@ -113,6 +124,7 @@ class KeySampler(_Base):
             seed=as_whole(dataset.seed if seed is None else seed, "seed"),
             drop_last=drop_last,
         )
+        check_order(order)
         self.order: Order = order if order is not None else Shuffled() if shuffle else Sequential()
         self.training = training
         self.repeat = repeat
@@ -123,6 +135,8 @@ class KeySampler(_Base):
         self._told: tuple[int, int] | None = None
         self._cached: tuple[Any, Any] = (None, None)
         self._visits(0)  # an order that does not fit fails here
+        if training:
+            len(self)  # as do more ranks than samples
 
     # ---- epochs ---------------------------------------------------------------------------------------------------------
 
@@ -192,6 +206,11 @@ class KeySampler(_Base):
         if self.training:
             visits, (_, world) = self._visits(self.epoch), self._where()
             units = len(visits.samples) // visits.unit
+            if self.drop_last and units < world:
+                raise ConfigError(
+                    f"an epoch of {units * visits.unit} samples, {visits.unit} together, is too short for {world} ranks with drop_last: "
+                    "every rank would train on nothing; leave drop_last out, or use fewer ranks or more samples"
+                )
             return (units // world if self.drop_last else -(-units // world)) * visits.unit
         return len(self._mine(self.epoch, ())[1])
 

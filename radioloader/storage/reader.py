@@ -133,7 +133,8 @@ class VolumeReader:
     ) -> npt.NDArray[Any]:
         """Read one region.
 
-        Values are the volume's: stored values times slope plus intercept, in float64, then cast.
+        Values are the volume's: stored values times slope plus intercept, in float64, then cast; rounded to the nearest whole number
+        (halves to the even one) where they are floats and the result is not.
 
         Args:
             ref: The volume.
@@ -291,7 +292,10 @@ def _convert(ref: VolumeRef, stored: npt.NDArray[Any], place: npt.NDArray[Any]) 
         values = np.multiply(stored, ref.slope, dtype=np.float64) if ref.slope != 1.0 else stored.astype(np.float64)
         if ref.intercept != 0.0:
             values += ref.intercept
-        place[...] = values
+        stored = values
+    if stored.dtype.kind == "f" and place.dtype.kind in "iu":
+        # A cast alone would cut off towards zero. numpy rounds and casts in one pass, without another array.
+        np.rint(stored, out=place, casting="unsafe")
     else:
         np.copyto(place, stored, casting="unsafe")
 

@@ -183,7 +183,8 @@ def test_collate_errors_name_the_key_and_the_volumes() -> None:
     ):
         rl.collate([a, b])
     with pytest.raises(
-        ShapeError, match=r"cannot stack 'x.y': another sample has shape \(1,\), another sample has \(2,\)"
+        ShapeError,
+        match=r"cannot stack 'x.y': sample 0 of the batch \(counted from 0\) has shape \(1,\), sample 1 of the batch .* has \(2,\)",
     ):
         rl.collate([{"x": {"y": torch.zeros(1)}}, {"x": {"y": torch.zeros(2)}}])
     text = (
@@ -218,3 +219,11 @@ def test_real_data_in_batches(shared_data: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(batch["label"][place, 0].numpy(), np.asarray(label[where]))
             seen += 1
     assert seen == 24
+
+
+@pytest.mark.parametrize("transform", [None, dict])
+def test_a_batch_of_no_keys(brains: Any, transform: Any) -> None:
+    dataset = rl.PatchDataset(brains.uri, image="T1w", patch_size=4, transform=transform)
+    for keys in ([], [None]):
+        with pytest.raises(ShapeError, match="there are no samples to read: a batch needs at least one key"):
+            dataset.__getitems__(keys)

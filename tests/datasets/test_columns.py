@@ -22,6 +22,7 @@ import torch
 import radioloader as rl
 from radioloader.datasets import columns as module
 from radioloader.datasets.columns import Columns
+from radioloader.errors import StoreWriteError
 
 Array = np.ndarray[Any, Any]
 ARRAYS: dict[str, Array] = {
@@ -138,6 +139,7 @@ LEFT = """
 import os, pickle, signal, sys, tempfile
 import numpy as np
 from radioloader.datasets.columns import Columns
+from radioloader.errors import StoreWriteError
 tempfile.tempdir = sys.argv[1]
 columns = Columns({"x": np.arange(5)})
 pickle.dumps(columns)
@@ -317,3 +319,24 @@ def test_lifetime_of_the_columns_of_a_loader(brains: Any, folder: Path) -> None:
     while files(folder) and time.monotonic() < end:
         time.sleep(0.05)
     assert files(folder) == []
+
+
+def test_an_unusable_temporary_folder_is_named(brains: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, dataset = Columns(ARRAYS), patches(brains)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
+    for made in (columns, dataset):
+        with pytest.raises(
+            StoreWriteError, match=r"could not be written to the temporary folder .*/gone: .* set TMPDIR"
+        ):
+            pickle.dumps(made)
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_dataset_reads_the_store_where_the_file_was_cut_off(brains: Any, folder: Path, left: int) -> None:
+    dataset = patches(brains)
+    data = pickle.dumps(dataset)
+    (path,) = files(folder)
+    os.truncate(path, left)
+    again = pickle.loads(data)
+    assert again.subjects == dataset.subjects
+    assert torch.equal(again[rl.PatchKey(1)]["image"], dataset[rl.PatchKey(1)]["image"])

@@ -63,6 +63,25 @@ def test_labels_of_every_kind(store: Any, kind: str) -> None:
     assert batch["twice"].tolist() == [2 * value for value in expected]
 
 
+def test_a_column_of_labels_is_mapped_and_needs_no_transform(store: Any) -> None:
+    for size in (None, 8):
+        loader = rl.create_validation_dataloader(store.T1w, labels="age", patch_size=size, batch_size=1, **HERE)
+        assert loader.dataset.transform is None  # type: ignore[attr-defined]
+        assert loader.dataset.table.columns["target.label"].tolist() == [21, 22, 23, 24]  # type: ignore[attr-defined]
+        for batch in loader:
+            assert batch["label"].tolist() == [20 + int(batch["obs_subject_id"][0][-2:])]
+
+
+def test_arrays_are_labels_and_what_is_missing_is_not(store: Any) -> None:
+    labels: dict[str, Any] = {f"sub-{n:02d}": np.array([n, 10 * n]) for n in range(1, 5)}
+    (batch,) = rl.create_training_dataloader(store.T1w, labels=labels, patch_size=8, **HERE)
+    expected = [labels[name].tolist() for name in batch["obs_subject_id"]]
+    assert batch["label"].tolist() == expected
+    for nothing in (None, float("nan"), np.float32("nan"), np.datetime64("NaT")):
+        with pytest.raises(KeyNotFoundError, match="1 of 4 volumes have no label"):
+            rl.create_training_dataloader(store.T1w, labels={**labels, "sub-02": nothing}, patch_size=8, **HERE)
+
+
 def test_validation_covers_each_volume_once_in_order(store: Any, brains: Any) -> None:
     loader = rl.create_validation_dataloader(store.T1w, patch_size=12, batch_size=2, **HERE)
     rebuilt = {s: np.full(brains.arrays["T1w"][s].shape, np.nan) for s in brains.subjects}
@@ -96,6 +115,18 @@ def test_segmentation_pairs_image_and_mask(store: Any, brains: Any, workers: int
             where = tuple(slice(a, b) for a, b in zip(*box, strict=True))
             np.testing.assert_array_equal(mask[0].numpy(), brains.arrays["seg"][subject][where])
         assert (batch["mask"] > 0).flatten(1).any(1).all()
+
+
+def test_a_selection_of_the_mask_is_kept(store: Any) -> None:
+    for size in (None, 8):
+        loader = rl.create_segmentation_dataloader(store.T1w, store.seg.iloc[:2], patch_size=size, batch_size=1, **HERE)
+        assert sorted(names(loader)) == ["sub-01", "sub-02"]
+    loader = rl.create_segmentation_dataloader(store.T1w.iloc[1:], store.seg.iloc[:2], patch_size=8, **HERE)
+    assert names(loader) == ["sub-02"]
+    with pytest.raises(ConfigError, match=r"no subject is in all of the collections 'T1w', 'seg'"):
+        rl.create_segmentation_dataloader(store.T1w.iloc[2:], store.seg.iloc[:2], **HERE)
+    with pytest.raises(ConfigError, match=r"mask must be one collection of an open store, .* got list"):
+        rl.create_segmentation_dataloader(store.T1w, [store.seg], **HERE)  # type: ignore[arg-type]
 
 
 def test_segmentation_transforms_see_what_they_should(store: Any) -> None:
@@ -139,12 +170,14 @@ def test_wrong_arguments(store: Any, mixed: Any) -> None:
         rl.create_training_dataloader("cohort", **HERE)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the collections are of different stores"):
         rl.create_training_dataloader([store.T1w, rl.open(mixed.uri).PET], **HERE)
-    with pytest.raises(KeyNotFoundError, match=r"1 of 4 volumes have no label, such as \['sub-02_T1w'\]"):
+    with pytest.raises(ConfigError, match=r"target 'score' is missing for 1 subjects, such as \['sub-02'\]"):
         rl.create_training_dataloader(store.T1w, labels="score", **HERE)
     with pytest.raises(ConfigError, match="labels must be a column, a mapping or a function, got int"):
         rl.create_training_dataloader(store.T1w, labels=3, **HERE)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="foreground_sampling needs patch_size"):
         rl.create_segmentation_dataloader(store.T1w, store.seg, foreground_sampling=True, **HERE)
+    with pytest.raises(ConfigError, match="share='a' must be a probability"):
+        rl.create_segmentation_dataloader(store.T1w, store.seg, patch_size=8, foreground_sampling="a", **HERE)  # type: ignore[arg-type]
 
 
 def test_workers_follow_the_machine(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

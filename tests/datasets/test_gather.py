@@ -17,6 +17,10 @@ def test_alone_it_checks_and_orders(brains: Any) -> None:
     assert rl.gather_cases({"b": 1, "a": 2}, ["a", "b"]) == {"a": 2, "b": 1}
 
 
+def test_a_str_is_one_case() -> None:
+    assert rl.gather_cases({"sub-01": 0.5}, "sub-01") == {"sub-01": 0.5}
+
+
 def test_missing_and_unknown_cases_are_named() -> None:
     with pytest.raises(
         EvaluationError, match=r"1 of 3 cases have no result, such as \['c'\]; 1 results are of unknown cases"

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import radioloader as rl
+from radioloader.datasets.columns import Columns
+from radioloader.samplers.positions import Site
 
 Array = np.ndarray[Any, Any]
 
@@ -198,3 +200,16 @@ def test_any_batch_on_any_orientation_equals_nibabel(
     for sample in dataset.__getitems__(keys):
         assert sample["image"].dtype == dtype
         check(sample, turned, image="MR")
+
+
+def test_counts_of_many_kinds_of_volumes(brains: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = rl.PatchDataset(brains.uri, image="T1w", patch_size=4, positions=rl.GridPositions())
+    n = 3000
+    shapes = np.stack([4 + np.arange(n) % 50, 4 + np.arange(n) // 50, np.full(n, 4)], axis=1)
+    dataset.table.columns = Columns(
+        {"shapes": shapes, "tile.0": np.full((n, 3), 8), "subjects": np.arange(n).astype(str), "shape.0": shapes}
+    )
+    monkeypatch.setattr(dataset, "_site", lambda volume: Site(shape=dataset.table.shape(volume)))
+    counts = dataset._index()["counts"]
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts, (-(-shapes // 4)).prod(axis=1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import radioloader as rl
-from radioloader.errors import ShapeError
+from radioloader.errors import ConfigError, ShapeError
 
 LETTERS = {"sagittal": "LR", "coronal": "AP", "axial": "IS"}
 
@@ -314,3 +314,12 @@ def fit(array: Any, axes: tuple[int, ...], pad_to: Any, crop_to: Any, fill: floa
 def test_wrong_arguments(brains: Any, arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(rl.RadioloaderError, match=text):
         rl.SliceDataset(brains.uri, image="T1w", **arguments)
+
+
+def test_a_plane_by_its_orientation(turned: Any) -> None:
+    for plane in ("axial", "sagittal", "coronal"):
+        named = rl.SliceDataset(turned.uri, image="MR", plane=plane)
+        given = rl.SliceDataset(turned.uri, image="MR", plane=rl.SliceOrientation(plane))
+        assert (given.plane, given.fingerprint(), given.key(3)) == (plane, named.fingerprint(), named.key(3))
+    with pytest.raises(ConfigError, match="plane='isotropic' is not one of 'axial', 'coronal', 'sagittal'"):
+        rl.SliceDataset(turned.uri, image="MR", plane=rl.SliceOrientation.ISOTROPIC)

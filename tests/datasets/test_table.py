@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,23 @@ def crooked_volumes(files: Any, **arguments: Any) -> rl.VolumeDataset:
         ({"image": ["T1w", "nope"]}, KeyNotFoundError, r"has no collection 'nope'"),
         ({"label": "lesion"}, KeyNotFoundError, r"has no collection 'lesion'"),
         ({"image": []}, ConfigError, "image is empty; name at least one image collection"),
+        ({"image": 3}, ConfigError, "image must be a name or several, got 3 of type int"),
+        ({"image": ["T1w", 3]}, ConfigError, "image must be a name or several, got 3 of type int"),
+        ({"label": ["seg"]}, ConfigError, r"label=\['seg'\] must be the name of one collection, or None"),
+        ({"targets": 3}, ConfigError, "targets must be a name or several, got 3 of type int"),
+        ({"targets": {"y": 3}}, ConfigError, "targets must be a name or several, got 3 of type int"),
+        ({"pad_value": "x"}, ConfigError, "pad_value='x' must be a number, got str"),
+        ({"pad_value": None}, ConfigError, "pad_value=None must be a number, got NoneType"),
+        ({"pad_value": -1e6, "dtype": torch.float16}, ConfigError, "pad_value=-1000000.0 is no value of torch.float16"),
+        ({"grid_tolerance_mm": -1}, ConfigError, "grid_tolerance_mm=-1 must be a number of mm, at least 0"),
+        ({"grid_tolerance_mm": float("nan")}, ConfigError, "grid_tolerance_mm=nan must be a number of mm"),
+        ({"grid_tolerance_mm": "x"}, ConfigError, "grid_tolerance_mm='x' must be a number of mm"),
+        (
+            {"positions": rl.UniformPositions},
+            ConfigError,
+            r"positions=UniformPositions is a class; .*UniformPositions\(",
+        ),
+        ({"positions": "uniform"}, ConfigError, "positions='uniform' chooses no patches; give an object such as"),
         ({"subjects": ["sub-01", "sub-99"]}, KeyNotFoundError, r"no subjects \['sub-99'\] \(1 of 2 are unknown\)"),
         ({"subjects": ["sub-01", "sub-02", "sub-01"]}, ConfigError, r"a subject more than once: \['sub-01'\]"),
         ({"subjects": []}, ConfigError, "there is no subject to read in "),
@@ -47,7 +65,11 @@ def crooked_volumes(files: Any, **arguments: Any) -> rl.VolumeDataset:
             r"obs_meta of .* has no column 'height'; it has 'age', 'sex', 'score'",
         ),
         ({"targets": {"y": "height"}}, KeyNotFoundError, "has no column 'height'"),
-        ({"targets": ["label"]}, ConfigError, r"targets cannot be called 'label', .*targets={'my_label': 'label'}"),
+        (
+            {"targets": ["label"], "label": "seg"},
+            ConfigError,
+            r"targets cannot be called 'label', .*targets={'my_label': 'label'}",
+        ),
         (
             {"targets": {"image": "age"}},
             ConfigError,
@@ -251,3 +273,10 @@ def test_labels_of_two_dtypes_are_widened(write_image: Callable[..., Path], tmp_
     batch = rl.collate(rl.VolumeDataset(tmp_path / "store", image="MR", label="seg").__getitems__([0, 1]))
     assert batch["label"].dtype == torch.int16
     assert batch["label"].unique().tolist() == [200]
+
+
+def test_a_target_may_be_the_label_where_there_is_no_label_collection(brains: Any) -> None:
+    dataset = patches(brains, targets={"label": "age"})
+    batch = rl.collate(dataset.__getitems__([0, 2]))
+    assert batch["label"].tolist() == [21, 23]
+    assert pickle.loads(pickle.dumps(dataset))[1]["label"].item() == 22

@@ -252,6 +252,18 @@ def test_wrong_splits(ten: str, split: Any, error: type[Exception], text: str) -
         ({"image": "CT"}, KeyNotFoundError, "has no collection 'CT'"),
         ({"batch_size": 0}, ConfigError, "batch_size=0 must be a whole number of at least 1"),
         ({"num_workers": -1}, ConfigError, "num_workers=-1 must be a whole number of at least 0"),
+        ({"loader_kwargs": {"num_worker": 2}}, ConfigError, "loader_kwargs do not make a loader: .*'num_worker'"),
+        ({"loader_kwargs": {"num_workers": "2"}}, ConfigError, "num_workers='2' must be a whole number"),
+        ({"loader_kwargs": {"shuffle": True}}, ConfigError, "loader_kwargs sets 'shuffle', but .* order= gives"),
+        ({"loader_kwargs": {"batch_size": 2}}, ConfigError, "loader_kwargs sets 'batch_size', but .* give batch_size="),
+        ({"loader_kwargs": {"persistent_workers": True}}, ConfigError, "num_workers=0 and loader_kwargs do not make"),
+        ({"loader_kwargs": {"prefetch_factor": 2}}, ConfigError, "num_workers=0 and loader_kwargs .*prefetch_factor"),
+        ({"loader_kwargs": 3}, ConfigError, "loader_kwargs must be a mapping, such as .*, got int"),
+        (
+            {"order": rl.EqualShapes(4), "batch_size": 2},
+            ConfigError,
+            "batch_size=2, but the order makes batches of 4; give both the same",
+        ),
     ],
 )
 def test_wrong_arguments_fail_before_a_trainer_exists(

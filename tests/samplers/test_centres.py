@@ -207,6 +207,9 @@ def test_they_pickle_and_say_what_they_are(positions: Any, text: str) -> None:
     ("arguments", "text"),
     [
         ({"share": -0.1}, "share=-0.1 must be a probability, from 0 to 1"),
+        ({"share": "a"}, "share='a' must be a probability"),
+        ({"classes": 3}, r"classes=3 must be several whole numbers, such as \(1, 2\)"),
+        ({"ratios": [1, 3]}, r"ratios=\[1, 3\] must be a mapping from class to weight"),
         ({"share": 33}, "share=33 must be a probability"),
         ({"share": float("nan")}, "share=nan must be a probability"),
         ({"by": "volume"}, "by='volume' is not one of 'class', 'voxel'"),

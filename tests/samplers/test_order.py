@@ -24,9 +24,11 @@ from radioloader.samplers.order import (
     Sequential,
     Shuffled,
     Weighted,
+    check_order,
     mixing,
 )
 from radioloader.samplers.random import generator
+from radioloader.samplers.samplers import KeySampler
 
 property_test = settings(deadline=None, derandomize=True, max_examples=50)
 Array = np.ndarray[Any, Any]
@@ -383,3 +385,21 @@ def test_weighted_visits_keep_groups_of_draws_together() -> None:
         assert (draws[::4] % 4 == 0).all()
         assert np.bincount(volumes[:, 0], minlength=3).tolist() == [3, 1, 2]
     assert Weighted((1.0, 1.0, 1.0), samples=10)(layout, seed=1, epoch=0).unit == 1
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        (Shuffled, r"order=Shuffled is a class; give an object of it: Shuffled\(\.\.\.\)"),
+        ("shuffled", r"order='shuffled' gives no order of samples; give an object such as radioloader.Shuffled\(\)"),
+    ],
+)
+def test_what_is_no_order(order: Any, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        check_order(order)
+    with pytest.raises(ConfigError, match=text):
+        EqualShapes(2, order)
+    with pytest.raises(ConfigError, match=text):
+        KeySampler([0], order=order, seed=0)  # type: ignore[arg-type]
+    check_order(None)
+    check_order(lambda layout, *, seed, epoch: Shuffled()(layout, seed=seed, epoch=epoch))

@@ -72,6 +72,10 @@ def test_unshuffled_keys() -> None:
 @settings(deadline=None, derandomize=True, max_examples=40)
 def test_training_ranks_take_equal_steps_and_cover(volumes: int, world: int, epoch: int, drop_last: bool) -> None:
     dataset = Patches(volumes, 1)
+    if drop_last and volumes < world:
+        with pytest.raises(ConfigError, match="every rank would train on nothing"):
+            KeySampler(dataset, rank=0, world_size=world, drop_last=True)
+        return
     ranks = []
     for rank in range(world):
         sampler = KeySampler(dataset, rank=rank, world_size=world, drop_last=drop_last)
@@ -191,6 +195,14 @@ def test_orders_are_the_same_for_every_world() -> None:
     assert list(alone) == expected
     for world in (2, 3, 4, 8):
         assert KeySampler(dataset, seed=2, rank=world - 1, world_size=world).global_order(4) == expected
+
+
+def test_an_epoch_that_is_empty_on_every_rank_is_refused() -> None:
+    with pytest.raises(ConfigError, match="an epoch of 6 samples, 1 together, is too short for 7 ranks with drop_last"):
+        KeySampler(Patches(3, 2), rank=0, world_size=7, drop_last=True)
+    assert len(KeySampler(Patches(3, 2), rank=0, world_size=6, drop_last=True)) == 1
+    assert len(KeySampler(Patches(3, 2), rank=0, world_size=7)) == 1
+    KeySampler(Patches(3, 2), rank=0, world_size=7, drop_last=True, training=False)
 
 
 @pytest.mark.parametrize(

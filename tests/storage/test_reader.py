@@ -110,6 +110,25 @@ def test_random_boxes_equal_numpy(stored: list[tuple[VolumeRef, Array]], counts:
     check()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("slope", [1.0, 0.1])
+def test_floats_are_rounded_to_integers(
+    put: Callable[..., VolumeRef], tmp_path: Path, dtype: str, slope: float
+) -> None:
+    array = (np.random.default_rng(1).uniform(-30, 30, SHAPE) / slope).astype(dtype)
+    array[0, 0, :4] = np.array([-2.7, 2.7, 2.5, -0.4]) / slope
+    ref = put(tmp_path, array, slope=slope)
+    expected = np.rint(array.astype(np.float64) * slope if slope != 1.0 else array)
+    with VolumeReader() as reader:
+        np.testing.assert_array_equal(reader.read(ref, dtype=np.int16), expected.astype(np.int16))
+        box = Box((-1, 2, 3), (5, 12, 9))
+        inner = reader.read(ref, box, dtype=np.int8, pad_value=7)
+        assert (inner[0] == 7).all()
+        assert (inner[:, 8:] == 7).all()
+        np.testing.assert_array_equal(inner[1:, :8], expected[:5, 2:, 3:9].astype(np.int8))
+    assert expected[0, 0, :2].tolist() == [-3, 3]
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(0.5, 0.0), (1.0, -1024.0), (0.1, 3.3), (-2.0, 1e-3)])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
 def test_scaled_values_are_computed_in_float64(
