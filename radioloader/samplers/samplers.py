@@ -208,8 +208,8 @@ class KeySampler(_Base):
             units = len(visits.samples) // visits.unit
             if self.drop_last and units < world:
                 raise ConfigError(
-                    f"an epoch of {units * visits.unit} samples (of which {visits.unit} stay together) is too short for {world} ranks with drop_last: "
-                    "every rank would train on nothing; leave drop_last out, or use fewer ranks or more samples"
+                    f"an epoch of {units * visits.unit} samples (of which {visits.unit} stay together) is too short for {world} ranks with "
+                    "drop_last: every rank would train on nothing; leave drop_last out, or use fewer ranks or more samples"
                 )
             return (units // world if self.drop_last else -(-units // world)) * visits.unit
         return len(self._mine(self.epoch, ())[1])

@@ -199,7 +199,7 @@ def test_orders_are_the_same_for_every_world() -> None:
 
 def test_an_epoch_that_is_empty_on_every_rank_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match="an epoch of 6 samples (of which 1 stay together) is too short for 7 ranks with drop_last"
+        ConfigError, match=r"an epoch of 6 samples \(of which 1 stay together\) is too short for 7 ranks with drop_last"
     ):
         KeySampler(Patches(3, 2), rank=0, world_size=7, drop_last=True)
     assert len(KeySampler(Patches(3, 2), rank=0, world_size=6, drop_last=True)) == 1
