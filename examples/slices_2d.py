@@ -54,7 +54,7 @@ def main() -> None:
     training = slices(split.train, block=8)
     loader = rl.DataLoader(training, batch_size=16, shuffle=True, num_workers=arguments.workers)
     sampler = rl.KeySampler(training)
-    print(f"{len(training)} slices of {len(split.train)} subjects; {sampler.mixing(16)}")
+    print(f"{len(training)} slices of {len(split.train)} subjects; mixing {sampler.mixing(16).score:.2f}")
 
     torch.manual_seed(0)
     model = make_model(3)

@@ -146,6 +146,9 @@ class ObsMeta:
     def __init__(self, snapshot: Snapshot, subjects: list[str] | None) -> None:
         self._snapshot, self._subjects = snapshot, subjects
 
+    def __repr__(self) -> str:
+        return f"ObsMeta({len(self)} subjects; {', '.join(self.columns)}); read() gives a DataFrame"
+
     @property
     def columns(self) -> list[str]:
         """``obs_subject_id`` and the users' columns."""

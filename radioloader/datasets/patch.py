@@ -13,6 +13,7 @@ from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
 from radioloader.errors import ConfigError, ShapeError
+from radioloader.samplers.centres import ForegroundPositions
 from radioloader.samplers.positions import (
     Positions,
     Site,
@@ -120,6 +121,8 @@ class PatchDataset(StoreDataset):
         if reads is not None and (self.table.columns[f"shape.{len(self.table.collections) - 1}"][:, 3] > 1).any():
             raise ConfigError(f"{self.positions!r} reads the collection {reads!r}, which has more than one time point")
         foreground = self.table.foreground() if getattr(self.positions, "needs_foreground", False) else {}
+        if isinstance(self.positions, ForegroundPositions):
+            self.positions.check_classes(np.unique(foreground["foreground.class"]).tolist())
         return {"counts": counts, **foreground}
 
     @property

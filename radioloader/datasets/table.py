@@ -255,7 +255,8 @@ class SubjectTable:
         missing = [s for s, value in zip(subjects, values.tolist(), strict=True) if value is None or value != value]
         if missing:
             raise ConfigError(
-                f"{what} {column!r} is missing for {len(missing)} subjects, such as {missing[:3]}; choose subjects that have it"
+                f"{what} {column!r} is missing for {len(missing)} subjects, such as {missing[:3]}; choose subjects that have it "
+                "(subjects=, or a selection such as store.loc[[...]])"
             )
         return np.array(values.tolist()) if values.dtype == object else values
 
@@ -315,7 +316,7 @@ def _find(index: VolumeIndex, subjects: Sequence[str]) -> npt.NDArray[np.int64]:
     if missing:
         raise KeyNotFoundError(
             f"collection {index.info.name!r} has no volume of {len(missing)} of {len(subjects)} subjects, such as {missing[:3]}; "
-            "choose subjects that have one (subjects=), or ingest what is missing"
+            "choose subjects that have one (subjects=, or a selection such as store.loc[[...]]), or ingest what is missing"
         )
     return np.array(places, dtype=np.int64)
 

@@ -94,7 +94,11 @@ def train(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        trainer.fit(model, datamodule=data)
+        try:
+            trainer.fit(model, datamodule=data)
+        except SystemExit as error:
+            # What Lightning makes of Ctrl-C.
+            raise KeyboardInterrupt from error
     model.eval()
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.net.state_dict(), folder / "model.pt")

@@ -220,6 +220,12 @@ def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[
     images = [name for name, grid in grids.items() if grid.kind == "image"]
     for label in (name for name, grid in grids.items() if grid.kind == "label"):
         problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
+        for image, problem in zip(images, problems, strict=True):
+            # Turned away from an image that is stored, it would no longer be this one's label, whatever else it fits.
+            if problem and label in headers and image not in headers:
+                advice = _turn_advice(task, headers, grids, label, [image])
+                if advice is not None:
+                    raise GridMismatchError(advice)
         if problems and all(problems) and any(name in headers for name in (label, *images)):
             raise GridMismatchError(_turn_advice(task, headers, grids, label, images) or problems[0])
     new = [name for name in images[1:] if name in headers]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from radioloader.samplers.positions import Site, Stream, uniform_start
 from radioloader.types import Box, Triple
 
 __all__ = ["ForegroundPositions", "WeightedPositions"]
+
+_log = logging.getLogger("radioloader")
 
 
 def _around(centre: npt.NDArray[Any], shape: Triple, patch_size: Triple) -> Triple:
@@ -86,6 +89,25 @@ class ForegroundPositions:
 
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    def check_classes(self, present: Sequence[int]) -> None:
+        """Say which of the classes no volume has: an error where it is all of them, a warning in the log where it is some.
+
+        Args:
+            present: The classes that there are.
+
+        Raises:
+            ConfigError: None of the classes that are asked for, background aside, is among them.
+        """
+        ratios = self.ratios or {}
+        asked = set(self.classes or ()) | {value for value, weight in ratios.items() if weight > 0}
+        unknown = sorted(asked - set(present))
+        if not unknown:
+            return
+        text = f"no volume has class {', '.join(map(str, unknown))}; the labels hold {', '.join(map(str, present))}"
+        if (asked - {0} or asked).isdisjoint(present):
+            raise ConfigError(f"{self!r}: {text}")
+        _log.warning("%r: %s", self, text)
 
     def count(self, site: Site, patch_size: Triple) -> int | None:
         return None

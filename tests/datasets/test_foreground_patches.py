@@ -192,3 +192,19 @@ def test_the_patches_of_a_region_cost_about_one_query(
     # One for each of 32 / 4 batches, and a few more where patches that end with a tile make the box around them no cheaper.
     assert 8 <= numbers[0] <= 12
     assert numbers[1] > 16
+
+
+@pytest.mark.parametrize(
+    "positions", [rl.ForegroundPositions(classes=(9,)), rl.ForegroundPositions(ratios={0: 1, 9: 3})]
+)
+def test_classes_that_no_volume_has_are_refused(brains: Any, positions: rl.ForegroundPositions) -> None:
+    with pytest.raises(ConfigError, match="no volume has class 9; the labels hold 0, 1, 2"):
+        patches(brains.uri, positions, image="T1w", patch_size=8)
+
+
+def test_some_classes_that_no_volume_has_are_told(brains: Any, caplog: pytest.LogCaptureFixture) -> None:
+    patches(brains.uri, rl.ForegroundPositions(classes=(1, 9)), image="T1w", patch_size=8)
+    assert "no volume has class 9; the labels hold 0, 1, 2" in caplog.text
+    caplog.clear()
+    patches(brains.uri, rl.ForegroundPositions(ratios={1: 1, 9: 0}), image="T1w", patch_size=8)
+    assert not caplog.text

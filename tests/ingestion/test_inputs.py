@@ -339,6 +339,21 @@ def test_a_label_that_only_lacks_the_stored_orientation_is_told_so(write_image: 
     assert report.failed[0].reason.endswith(ADVICE)
 
 
+def test_a_label_is_not_turned_away_from_a_stored_image(write_image: Write, tmp_path: Path) -> None:
+    """A mistyped collection and another orientation: the label fits the new image, but would no longer fit the stored one."""
+    lps = np.diag([-1.0, -1.0, 2.0, 1.0])
+    write_image(tmp_path / "i" / "a.nii.gz", VOXELS, lps)
+    write_image(tmp_path / "l" / "a.nii.gz", VOXELS % 3, lps)
+    label = {"seg": tmp_path / "l"}
+    assert rl.ingest(tmp_path / "store", {"T1w": tmp_path / "i", **label}, workers=1).ok
+    report = rl.ingest(tmp_path / "store", {"T1": tmp_path / "i", **label}, orientation="RAS", workers=1)
+    (failure,) = report.failed
+    assert "(seg) lies on the grid of the stored volume 'a_T1w' (T1w), but that one is stored as LPS" in failure.reason
+    store = rl.open(tmp_path / "store")
+    assert store.collection_names == ["T1w", "seg"]
+    np.testing.assert_array_equal(store.seg.iloc[0].affine, store.T1w.iloc[0].affine)
+
+
 def test_an_image_that_only_lacks_the_stored_labels_orientation_is_told_so(write_image: Write, tmp_path: Path) -> None:
     lps = np.diag([-1.0, -1.0, 2.0, 1.0])
     write_image(tmp_path / "i" / "a.nii.gz", VOXELS, lps)

