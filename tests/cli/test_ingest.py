@@ -123,7 +123,7 @@ def test_a_terminal_gets_a_progress_bar(changing: Path, tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert re.search(r"ingest ━+ 3/3 \d+\.\d subjects/s, \d+ MB/s 0:00:\d\d left 0:00:00", text), text
+    assert re.search(r"ingest ━+ 3/3 \d+\.\d subjects/s, \d+ MB/s, elapsed 0:00:\d\d left 0:00:00", text), text
 
 
 def test_a_failed_subject_is_1_and_named_in_both_streams(cli: Cli, changing: Path, tmp_path: Path) -> None:

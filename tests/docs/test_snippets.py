@@ -14,12 +14,12 @@ import torch
 import radioloader as rl
 
 ROOT = Path(__file__).resolve().parents[2]
-SUBJECTS = [f"sub-{number:02d}" for number in range(1, 13)]
+SUBJECTS = [f"sub-{number:02d}" for number in range(1, 7)]
 
 
 @pytest.fixture(scope="module")
 def folder(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds ``cohort``: 12 subjects with T1w, T2w, CT, a probability map and labels of 96 x 100 x 98 voxels, smooth ones, to be quick."""
+    """Holds ``cohort``: 6 subjects with T1w, T2w, CT, a probability map and labels of 96 x 100 x 98 voxels, smooth ones, to be quick."""
     root = tmp_path_factory.mktemp("docs")
     x, y, z = np.ogrid[:96, :100, :98]
     image = (x * 3 + y * 2 + z).astype(np.int16)
@@ -32,7 +32,7 @@ def folder(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
             files[name][subject] = write_image(root / name / f"{subject}.nii.gz", image + np.int16(number))
         files["map"][subject] = write_image(root / "map" / f"{subject}.nii.gz", (label > 0).astype(np.float32))
         files["seg"][subject] = write_image(root / "seg" / f"{subject}.nii.gz", label)
-        rows.append(f"{subject}\t{30 + number}\t{'MF'[number % 2]}\t{'AB'[number // 6]}")
+        rows.append(f"{subject}\t{30 + number}\t{'MF'[number % 2]}\t{'AB'[number // 3]}")
     (root / "participants.tsv").write_text("\n".join(rows) + "\n")
     report = rl.ingest(root / "cohort", files, labels=["seg"], obs_meta=root / "participants.tsv", workers=1)
     assert report.ok, str(report)

@@ -54,7 +54,8 @@ def workers_of(pid: int) -> list[psutil.Process]:
 def _is_helper(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE or any(
-            "resource_tracker" in part or "multiprocessing.forkserver" in part for part in process.cmdline()
+            "resource_tracker" in part or "multiprocessing.forkserver" in part or "torch_shm_manager" in part
+            for part in process.cmdline()
         )
     except psutil.NoSuchProcess:
         return True
@@ -176,7 +177,12 @@ def killing_its_reader(fifo: Path) -> Iterator[list[int]]:
             except OSError:
                 continue
             try:
-                reader = wait_until(lambda: _reader_of(fifo), 10)
+                # Threads of a process that was killed may hold the file for a moment after it is gone by name: nobody waits then.
+                end_of_search = time.monotonic() + 3
+                while (reader := _reader_of(fifo)) is None and time.monotonic() < end_of_search:
+                    time.sleep(0.02)
+                if reader is None:
+                    continue
                 killed.append(reader)
                 os.kill(reader, signal.SIGKILL)
                 wait_until(lambda pid=reader: _is_gone(pid), 10)
