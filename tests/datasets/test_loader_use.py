@@ -37,13 +37,6 @@ def test_the_scripts_generators_are_left_as_they_were(patches: rl.PatchDataset, 
     assert random.getstate() == before[2]
 
 
-class Noting:
-    """Notes the seed that torch gave to its worker."""
-
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        return sample
-
-
 def worker_seed(samples: list[Any]) -> int:
     info = torch.utils.data.get_worker_info()
     assert info is not None
