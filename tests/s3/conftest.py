@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,12 +26,14 @@ class Server:
         port: Where it listens on 127.0.0.1.
         log: File with a line for each request.
         client: boto3's client.
+        orders: Where it takes orders.
         secrets: What must be seen nowhere.
     """
 
     port: int
     log: Path
     client: Any
+    orders: Any
     secrets: tuple[str, ...] = (SECRET, TOKEN, KEY_ID)
     _numbers: Any = field(default_factory=lambda: count(1))
 
@@ -44,6 +47,15 @@ class Server:
             "session_token": TOKEN,
         }
         return rl.StorageConfig(write=rl.WriteConfig(tile=rl.TileConfig(extent=8)), s3=rl.S3Config(**{**s3, **changes}))
+
+    @contextmanager
+    def slow(self, delay_s: float) -> Iterator[None]:
+        """In the block it waits before it answers a request."""
+        print(delay_s, file=self.orders, flush=True)
+        try:
+            yield
+        finally:
+            print(0, file=self.orders, flush=True)
 
     def uri(self) -> str:
         """A place that nobody has used."""
@@ -84,7 +96,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             aws_secret_access_key=SECRET,
         )
         client.create_bucket(Bucket="cohorts")
-        yield Server(port, log, client)
+        yield Server(port, log, client, process.stdin)
         client.close()
     finally:
         process.stdin.close()

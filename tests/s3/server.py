@@ -1,6 +1,7 @@
 """An S3 server for tests, in a process of its own: TileDB holds the GIL while it waits for some answers.
 
-Prints its port, writes one line for each request to the file that it is given, and ends when its stdin is closed.
+Prints its port and writes one line for each request to the file that it is given. A number on stdin is from then on the seconds that it
+waits before it answers a request; it ends when stdin is closed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +19,9 @@ from werkzeug.serving import make_server
 
 
 class Logged:
-    """A WSGI application that notes requests."""
+    """A WSGI application that notes requests, and may be slow to answer."""
+
+    delay_s = 0.0
 
     def __init__(self, application: Any, path: str) -> None:
         self._application, self._file, self._lock = application, open(path, "a", encoding="utf-8"), threading.Lock()  # noqa: SIM115
@@ -32,6 +36,7 @@ class Logged:
             ]
             self._file.write("\t".join(line) + "\n")
             self._file.flush()
+        time.sleep(self.delay_s)
         return self._application(environ, start_response)  # type: ignore[no-any-return]
 
 
@@ -41,5 +46,6 @@ if __name__ == "__main__":
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(server.port, flush=True)
-    sys.stdin.read()
+    for line in sys.stdin:
+        app.delay_s = float(line)
     os._exit(0)

@@ -18,6 +18,7 @@ def shares(uri: str, config: rl.StorageConfig | None) -> float:
     return float(storage / measured)
 
 
-def test_slow_storage_is_told_from_decoding(remote: str, config: rl.StorageConfig, store_uri: str) -> None:
-    assert shares(remote, config) > 0.8
+def test_slow_storage_is_told_from_decoding(s3: Any, remote: str, config: rl.StorageConfig, store_uri: str) -> None:
+    with s3.slow(0.03):  # however busy the machine is, decoding such small tiles takes less
+        assert shares(remote, config) > 0.8
     assert shares(store_uri, None) < 0.7
