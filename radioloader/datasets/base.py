@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset
 from radioloader.config import StorageConfig
 from radioloader.datasets import stats
 from radioloader.datasets.batch import BatchReader, Placed, skipped
+from radioloader.datasets.collate import Batch
 from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
 from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
@@ -27,13 +29,29 @@ from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, SampleKey
 
-__all__ = ["StoreDataset"]
+__all__ = ["Begun", "StoreDataset"]
 
 
 if TYPE_CHECKING:
     _Base = Dataset[dict[str, Any]]
 else:
     _Base = Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Samples that were read, and not transformed yet.
+
+    Attributes:
+        batches: In parts of one shape each.
+    """
+
+    batches: list[Batch]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of their tensors in bytes."""
+        return sum(batch.nbytes for batch in self.batches)
 
 
 class StoreDataset(_Base, abc.ABC):
@@ -238,36 +256,58 @@ class StoreDataset(_Base, abc.ABC):
             ReadError: Voxels could not be read; names subject, collection, URI and box. With ``on_error="skip"``: of no sample.
             ShapeError: The samples have different shapes, and no transform that may change them; names two of them. Or there is no key.
         """
+        return self.finish(self.begin(keys))
+
+    def settled(self, keys: Sequence[Any]) -> list[Any]:
+        """The same samples, none of which depends on a generator any more: what integers draw is drawn."""
+        wanted = list(keys)
+        if all(key is None or isinstance(key, self._key_type) for key in wanted):
+            return wanted
+        return list(self._resolved([key for key in wanted if key is not None]))
+
+    def begin(self, keys: Sequence[Any]) -> Begun:
+        """Read samples, in any thread. :meth:`finish` makes of them what ``__getitems__`` gives."""
         wanted = [key for key in keys if key is not None]
         if not wanted:
             raise ShapeError("there are no samples to read: a batch needs at least one key that is not None")
         placed = self._resolved(wanted)
         with stats.busy([place.volume for place in placed]):
             if self.transform is None:
-                return self._batches.read(placed, final=True)
+                return Begun([self._batches.read(placed, final=True)])
             # A transform may bring different shapes to one, so that they need not be stackable before it.
             groups = [placed] if len({place.shape for place in placed}) == 1 else [[place] for place in placed]
-            samples: list[dict[str, Any]] = []
+            read: list[Batch] = []
             failures: list[ReadError] = []
             for group in groups:
                 try:
-                    read = self._batches.read(group, final=False)
+                    read.append(self._batches.read(group, final=False))
                 except ReadError as error:
                     if self.on_error == "raise":
                         raise
                     failures.append(error)
-                    continue
-                with stats.timed("transform"):
-                    # Not collated here: a collate_fn of the user's may bring what has different shapes together.
-                    samples += [self._transformed(dict(s), p) for s, p in zip(read, read.placed, strict=True)]
-            if failures and not samples:
+            if not read:
                 if len(groups) == 1:
                     raise failures[0]
                 first = failures[0].__cause__  # each was a batch of its own
                 raise ReadError(
                     f"none of the {len(placed)} samples of a batch could be read; the first one: {first}"
                 ) from first
-            return samples
+            return Begun(read)
+
+    def finish(self, begun: Begun) -> list[dict[str, Any]]:
+        """Transform what was read."""
+        if self.transform is None:
+            stats.count_batch()
+            return begun.batches[0]
+        with stats.busy([place.volume for batch in begun.batches for place in batch.placed]), stats.timed("transform"):
+            # Not collated here: a collate_fn of the user's may bring what has different shapes together.
+            samples = [
+                self._transformed(dict(sample), place)
+                for batch in begun.batches
+                for sample, place in zip(batch, batch.placed, strict=True)
+            ]
+        stats.count_batch()
+        return samples
 
     def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
         seeded = self.__dict__.get("_seeded")
@@ -300,6 +340,8 @@ class StoreDataset(_Base, abc.ABC):
         return placed
 
     def _resolve(self, key: Any) -> Placed:
+        if isinstance(key, Placed):
+            return key
         asked = key
         if not isinstance(key, self._key_type):
             if not hasattr(key, "__index__"):

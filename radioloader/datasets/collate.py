@@ -31,6 +31,11 @@ class Batch(list[dict[str, Any]]):
         self._collated = collated
 
     @property
+    def nbytes(self) -> int:
+        """Size of the tensors in bytes."""
+        return sum(value.nbytes for value in self._collated.values() if isinstance(value, torch.Tensor))
+
+    @property
     def collated(self) -> dict[str, Any] | None:
         """The batch as a dict; None when samples were added, removed, moved or given other values since."""
         same = len(self) == len(self._made) and all(

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
+from radioloader.config import available_cores
 from radioloader.datasets import stats
+from radioloader.datasets.ahead import ReadAhead
 from radioloader.datasets.collate import collate
 from radioloader.datasets.state import LoaderState
 from radioloader.datasets.watch import explain, watch
 from radioloader.errors import ConfigError
+from radioloader.samplers.positions import as_whole
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
 
 __all__ = ["DataLoader"]
+
+_MAX_THREADS = 8
 
 if TYPE_CHECKING:
     _Base = torch.utils.data.DataLoader[Any]
@@ -45,6 +50,9 @@ class DataLoader(_Base):
         sampler: Yields keys or integers; :class:`~radioloader.KeySampler` for other orders.
         batch_sampler: Yields lists of them.
         num_workers: Processes that read; 0 reads in this one, with threads.
+        num_threads: Threads of this process that read whole batches ahead, where there are no workers: no fork, no copies between
+            processes. Transforms and ``collate_fn`` then run in the thread that takes the batch. None takes as many as cores, at
+            most 8, for this package's datasets; 0 reads a batch when it is asked for.
         collate_fn: Makes a batch of samples; None takes this package's :func:`~radioloader.collate`.
         pin_memory: Copy batches into pinned memory.
         drop_last: Drop the last batch when it is not full.
@@ -67,6 +75,8 @@ class DataLoader(_Base):
         worker_init_fn: Any = None,
         multiprocessing_context: Any = None,
         generator: Any = None,
+        *,
+        num_threads: int | None = None,
         **kwargs: Any,
     ) -> None:
         ours = callable(getattr(dataset, "key", None)) and hasattr(dataset, "layout")
@@ -83,7 +93,9 @@ class DataLoader(_Base):
             collate_fn = _collate_ours if ours else _collate
         if isinstance(worker_init_fn, _StartWorker):  # Lightning makes a loader anew from another one's attributes
             worker_init_fn = worker_init_fn.then
-        self.stats = stats.LoaderStats(num_workers)
+        self.num_threads = num_threads  # as it was given: Lightning makes loaders anew from their attributes
+        self._threads = _threads(num_threads, num_workers, ours)
+        self.stats = stats.LoaderStats(num_workers, self._threads)
         super().__init__(
             dataset,
             batch_size,
@@ -144,6 +156,11 @@ class DataLoader(_Base):
             self.generator = given
         self._running = _Run(self)
         return batches, self._running
+
+    def _get_iterator(self) -> Any:
+        if self._threads and not self.num_workers:
+            return ReadAhead(self, self._threads)
+        return super()._get_iterator()
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of ``epoch``. The epoch of a state that was loaded goes on where the state says."""
@@ -291,6 +308,23 @@ class _Batches(Iterator[Any]):
     def _use(self) -> None:
         if self._loader._keys is not None:
             self._loader._keys.use(self._run.generation)
+
+
+def _threads(asked: int | None, num_workers: int, ours: bool) -> int:
+    """How many threads read ahead.
+
+    Raises:
+        ConfigError: Threads were asked for where they cannot be.
+    """
+    if asked is None:
+        return min(_MAX_THREADS, available_cores()) if ours and not num_workers else 0
+    if as_whole(asked, "num_threads", minimum=0) and num_workers:
+        raise ConfigError(
+            f"num_threads={asked} and num_workers={num_workers}: batches are read by either; leave one out"
+        )
+    if asked and not ours:
+        raise ConfigError(f"num_threads={asked} is for the datasets of this package; use num_workers for others")
+    return asked
 
 
 def _check_same_data(dataset: Any, other: Any) -> None:

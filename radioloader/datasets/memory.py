@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch.utils.data import get_worker_info
 
-__all__ = ["allocate"]
+__all__ = ["allocate", "pinned"]
 
 _ALIGNMENT = 64
 _SMALL = 4096
 _BLOCKS = 3
 """Large tensors of a batch with a block of their own: four file descriptors a batch in all."""
+
+
+class _Wanted(threading.local):
+    pinned = False
+
+
+_wanted = _Wanted()
+
+
+@contextmanager
+def pinned(wanted: bool) -> Iterator[None]:
+    """In the block, what this thread allocates for batches that go to the main process as they are is pinned, if ``wanted``: copies to a
+    device then need no copy before. Only where there is an accelerator."""
+    before, _wanted.pinned = _wanted.pinned, wanted
+    try:
+        yield
+    finally:
+        _wanted.pinned = before
 
 
 def allocate(
@@ -30,7 +50,8 @@ def allocate(
         final: Whether these tensors are what the worker sends; otherwise they are ordinary memory.
     """
     if get_worker_info() is None or not final:
-        return {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in tensors.items()}
+        pin = final and _wanted.pinned
+        return {name: torch.empty(shape, dtype=dtype, pin_memory=pin) for name, (shape, dtype) in tensors.items()}
     large = [name for name, (shape, dtype) in tensors.items() if _bytes(shape, dtype) > _SMALL][:_BLOCKS]
     result = {name: _shared({name: tensors[name]})[name] for name in large}
     small = {name: what for name, what in tensors.items() if name not in result}

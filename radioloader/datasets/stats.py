@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch
 
 from radioloader.datasets import readtime
 
-__all__ = ["TIMES", "LoaderStats", "busy", "count_skipped", "timed", "use"]
+__all__ = ["TIMES", "LoaderStats", "busy", "count_batch", "count_skipped", "timed", "use"]
 
 TIMES = ("read", "transform", "collate")
 """What is timed in the process that makes a batch, in seconds."""
@@ -29,18 +30,28 @@ _NAMED = 16
 _FIELDS = _BUSY + _NAMED
 
 Row = npt.NDArray[np.float64]
-_row: Row = np.zeros(_FIELDS)
+
+
+class _Mine(threading.local):
+    """The row in which this thread counts."""
+
+    def __init__(self) -> None:
+        self.row: Row = np.zeros(_FIELDS)
+
+
+_mine = _Mine()
 
 
 class LoaderStats:
-    """One row for each process that makes batches; row 0 is the main process's where there are no workers.
+    """One row for each process or thread that makes batches; where there are no workers, row 0 is that of whoever takes batches.
 
     Args:
         workers: Number of worker processes.
+        threads: Number of threads that read ahead.
     """
 
-    def __init__(self, workers: int) -> None:
-        self.table = torch.zeros((max(1, workers), _FIELDS), dtype=torch.float64)
+    def __init__(self, workers: int, threads: int = 0) -> None:
+        self.table = torch.zeros((max(1, workers, threads + 1), _FIELDS), dtype=torch.float64)
         if workers:
             self.table.share_memory_()  # type: ignore[no-untyped-call]
 
@@ -79,15 +90,14 @@ class LoaderStats:
 
 
 def use(row: Row) -> None:
-    """Count in ``row`` from now on, in this process."""
-    global _row
-    _row = row
+    """Count in ``row`` from now on, in this thread."""
+    _mine.row = row
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
     """Add the time that the block takes."""
-    row, started = _row, time.perf_counter()
+    row, started = _mine.row, time.perf_counter()
     try:
         if what == "read" and row[_ASKED]:
             row[_READS] += 1
@@ -104,18 +114,22 @@ def timed(what: str) -> Iterator[None]:
 
 @contextmanager
 def busy(volumes: Sequence[int]) -> Iterator[None]:
-    """Say that these volumes are being read in the block; a process that is killed in it leaves that behind."""
-    row: Any = _row
+    """Say that a batch of these volumes is being made in the block; a process that is killed in it leaves that behind."""
+    row: Any = _mine.row
     row[_BUSY:] = 0
     named = [volume + 1 for volume in dict.fromkeys(volumes)][:_NAMED]
     row[_BUSY : _BUSY + len(named)] = named
     try:
         yield
-        row[_BATCHES] += 1
     finally:
         row[_BUSY:] = 0
 
 
+def count_batch() -> None:
+    """Count a batch that was made."""
+    _mine.row[_BATCHES] += 1
+
+
 def count_skipped(samples: int) -> None:
     """Count samples that were left out."""
-    _row[_SKIPPED] += samples
+    _mine.row[_SKIPPED] += samples

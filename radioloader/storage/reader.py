@@ -11,8 +11,9 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,26 @@ from radioloader.types import Box, VolumeRef
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ReadRequest", "VolumeReader"]
+__all__ = ["ReadRequest", "VolumeReader", "unshared"]
 
 _MAX_THREADS = 8
+
+
+class _Calling(threading.local):
+    alone = False
+
+
+_calling = _Calling()
+
+
+@contextmanager
+def unshared() -> Iterator[None]:
+    """In the block this thread reads by itself, for whoever has several threads read already; ``ReadConfig.max_workers`` still counts."""
+    before, _calling.alone = _calling.alone, True
+    try:
+        yield
+    finally:
+        _calling.alone = before
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +216,7 @@ class VolumeReader:
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
             return self.config.read.max_workers
-        return 1 if _in_loader_worker() else min(_MAX_THREADS, available_cores())
+        return 1 if _calling.alone or _in_loader_worker() else min(_MAX_THREADS, available_cores())
 
     def _executor(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -32,7 +32,14 @@ def names(batch: dict[str, Any]) -> list[Name]:
 
 
 def make(
-    dataset: Any, *, rank: int = 0, world: int = 1, batch_size: int = 2, workers: int = 0, **arguments: Any
+    dataset: Any,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    batch_size: int = 2,
+    workers: int = 0,
+    threads: int | None = None,
+    **arguments: Any,
 ) -> rl.DataLoader:
     sampler = KeySampler(dataset, rank=rank, world_size=world, **arguments)
     context = "fork" if workers else None
@@ -41,6 +48,7 @@ def make(
         batch_size,
         sampler=sampler,
         num_workers=workers,
+        num_threads=threads,
         multiprocessing_context=context,
         timeout=60 * bool(workers),
     )
@@ -342,11 +350,11 @@ def test_skipping_reads_nothing(brains: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         rl.VolumeReader, "try_many", lambda self, requests: read.extend(requests) or plain(self, requests)
     )
-    loader = make(dataset)
+    loader = make(dataset, threads=0)
     take(loader, 10)
     assert len(read) == 10 * 2 * 2
     read.clear()
-    again = make(dataset)
+    again = make(dataset, threads=0)
     again.load_state_dict(loader.state_dict())
     assert read == []
     next(iter(again))
