@@ -114,13 +114,18 @@ class ReadConfig:
         concurrency: TileDB's own threads for decoding and for I/O, each. Many small reads are fastest with 1; a single large
             one gains from more.
         max_open_arrays: Arrays kept open by a :class:`~radioloader.VolumeReader`.
+        cache_mb: MiB of decoded tiles that a reader keeps in each process, for work that comes back to the same tiles soon: an
+            overlapping grid, a few volumes again and again. 0 keeps none, which random patches of many volumes are best off with.
     """
 
     max_workers: int | None = None
     concurrency: int = 1
     max_open_arrays: int = 256
+    cache_mb: int = 0
 
     def __post_init__(self) -> None:
+        if self.cache_mb < 0:
+            raise ConfigError(f"ReadConfig.cache_mb={self.cache_mb} must be at least 0")
         for name in ("max_workers", "concurrency", "max_open_arrays"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -63,6 +63,12 @@ class Box:
         (a, b, c), (d, e, f) = self.start, self.stop
         return (d - a, e - b, f - c)
 
+    def intersection(self, other: Box) -> Box:
+        """What two boxes that overlap have in common."""
+        start = tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        return Box(start, stop)  # type: ignore[arg-type]
+
     def clip(self, shape: Sequence[int]) -> Box | None:
         """The part inside a volume of spatial ``shape``, or None when there is none."""
         start = tuple(max(a, 0) for a in self.start)

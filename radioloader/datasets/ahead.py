@@ -13,7 +13,8 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from radioloader.datasets import stats
-from radioloader.datasets.base import Begun, StoreDataset
+from radioloader.datasets.base import StoreDataset
+from radioloader.datasets.batch import Begun
 from radioloader.datasets.memory import pinned
 from radioloader.storage.reader import unshared
 

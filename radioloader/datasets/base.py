@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 
 from radioloader.config import StorageConfig
 from radioloader.datasets import stats
-from radioloader.datasets.batch import BatchReader, Placed, skipped
+from radioloader.datasets.batch import BatchReader, Begun, Placed, skipped
 from radioloader.datasets.collate import Batch
 from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
 from radioloader.datasets.seeding import SeededTransform
@@ -29,29 +28,13 @@ from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, SampleKey
 
-__all__ = ["Begun", "StoreDataset"]
+__all__ = ["StoreDataset"]
 
 
 if TYPE_CHECKING:
     _Base = Dataset[dict[str, Any]]
 else:
     _Base = Dataset
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """Samples that were read, and not transformed yet.
-
-    Attributes:
-        batches: In parts of one shape each.
-    """
-
-    batches: list[Batch]
-
-    @property
-    def nbytes(self) -> int:
-        """Size of their tensors in bytes."""
-        return sum(batch.nbytes for batch in self.batches)
 
 
 class StoreDataset(_Base, abc.ABC):
@@ -177,6 +160,11 @@ class StoreDataset(_Base, abc.ABC):
         return 1
 
     @property
+    def _mix(self) -> int:
+        """So many units come in turn where samples are shuffled."""
+        return 1
+
+    @property
     def _any_draw(self) -> bool:
         """Whether the samples of a volume differ by their draw alone."""
         return True
@@ -191,6 +179,7 @@ class StoreDataset(_Base, abc.ABC):
         return Layout(
             counts=self.table.columns["counts"],
             unit=self._unit,
+            mix=self._mix,
             any_draw=self._any_draw,
             shapes=self._shapes(),
             column=self.table.metadata,
@@ -309,6 +298,10 @@ class StoreDataset(_Base, abc.ABC):
         stats.count_batch()
         return samples
 
+    def end_epoch(self) -> None:
+        """Give back memory that served the samples of an epoch. For loaders."""
+        self._reader.drop_regions()
+
     def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
         seeded = self.__dict__.get("_seeded")
         if seeded is None or seeded.transform is not self.transform:
@@ -365,7 +358,12 @@ class StoreDataset(_Base, abc.ABC):
             return generator(name, *(parts if draw is None else (*common, draw)))
 
         box, image_box, axis = self._place(key, stream)
-        return Placed(key.volume, box, image_box, axis, seed_of("transform", *parts), asked)
+        region = self._region(key, box)
+        return Placed(key.volume, box, image_box, axis, seed_of("transform", *parts), asked, region)
+
+    def _region(self, key: Any, box: Box) -> Box | None:
+        """What is read at once for all samples of a key's unit."""
+        return None
 
     def _extra(self, key: Any) -> tuple[int | str, ...]:
         """What tells samples of one volume apart besides ``draw``."""

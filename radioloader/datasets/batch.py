@@ -19,7 +19,7 @@ from radioloader.errors import ReadError, ShapeError
 from radioloader.storage.reader import ReadRequest, VolumeReader
 from radioloader.types import Box
 
-__all__ = ["BatchReader", "Placed", "skipped"]
+__all__ = ["BatchReader", "Begun", "Placed", "skipped"]
 
 _log = logging.getLogger("radioloader")
 
@@ -35,6 +35,7 @@ class Placed:
         axis: Array axis that a slice drops; None for a patch or volume.
         seed: Seed of the transform.
         key: The key or integer that was asked for.
+        region: What is read of the images and kept for the samples after this one; None: no more than ``image_box``.
     """
 
     volume: int
@@ -43,11 +44,28 @@ class Placed:
     axis: int | None
     seed: int
     key: Any
+    region: Box | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape of the sample, without the dropped axis."""
         return tuple(n for axis, n in enumerate(self.box.shape) if axis != self.axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Samples that were read, and not transformed yet.
+
+    Attributes:
+        batches: In parts of one shape each.
+    """
+
+    batches: list[Batch]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of their tensors in bytes."""
+        return sum(batch.nbytes for batch in self.batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +172,13 @@ class BatchReader:
         image = _as_volumes(slots["image"], self.table.image_channels, place.axis)
         for ref in self.table.images(place.volume):
             out = image[channel : channel + ref.channels] if len(ref.shape) == 4 else image[channel]
-            requests.append(ReadRequest(ref, place.image_box, out, self.pad_value))
+            requests.append(ReadRequest(ref, place.image_box, out, self.pad_value, place.region))
             channel += ref.channels
         if "label" in slots:
             ref = self.table.label(place.volume)
             label = _as_volumes(slots["label"], self.table.label_channels, place.axis)
-            requests.append(ReadRequest(ref, place.box, label if len(ref.shape) == 4 else label[0]))
+            out = label if len(ref.shape) == 4 else label[0]
+            requests.append(ReadRequest(ref, place.box, out, region=place.region))
         return requests
 
 

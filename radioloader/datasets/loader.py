@@ -277,6 +277,9 @@ class _Batches(Iterator[Any]):
             batch = next(self._inner)
         except StopIteration:
             self._use()  # also where nothing was left of it on this rank
+            end_epoch = getattr(self._loader.dataset, "end_epoch", None)
+            if end_epoch is not None:
+                end_epoch()
             raise
         except Exception as error:
             if self._loader.num_workers:

@@ -137,6 +137,10 @@ class PatchDataset(StoreDataset):
     def _unit(self) -> int:
         return int(getattr(self.positions, "group", 1))
 
+    @property
+    def _mix(self) -> int:
+        return int(getattr(self.positions, "mix", 1))
+
     def _shapes(self) -> npt.NDArray[np.int64]:
         return np.broadcast_to(np.array(self.patch_size, np.int64), (len(self.table), 3))
 
@@ -160,3 +164,9 @@ class PatchDataset(StoreDataset):
         start = self.positions.start(self._site(key.volume), self.patch_size, draw=key.draw, stream=stream)
         box = Box.at(start, self.patch_size)
         return box, box, None
+
+    def _region(self, key: PatchKey, box: Box) -> Box | None:
+        if self._unit == 1 or not hasattr(self.positions, "region"):
+            return None
+        region: Box = self.positions.region(self._site(key.volume), self.patch_size, box.start)
+        return region

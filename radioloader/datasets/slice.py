@@ -36,8 +36,11 @@ class SliceDataset(StoreDataset):
         context: Neighbouring slices on each side that become channels.
         skip_empty: ``"image"`` leaves out slices that hold nothing but the lowest value of their volume in all images (background),
             ``"label"`` slices without foreground, both going by what ingest noted.
-        block: So many neighbouring slices stay together when samples are shuffled, and are read at once where a batch holds them: tiles
-            that span slices are then decoded once a block instead of once a slice. About the batch size is best.
+        block: So many neighbouring slices stay together when samples are shuffled. They are read at once, with the first of them, and
+            kept for the others: tiles that span slices are then decoded once a block instead of once a slice. The extent of the tiles
+            is best.
+        mix: Blocks whose slices come in turn when samples are shuffled, so that a batch holds several volumes. So many blocks are kept at
+            a time.
         pad_to: Size (the two axes of the slice, in stored order) in voxels to which smaller slices are padded, centred.
         crop_to: Size to which larger slices are cropped, centred.
         pad_value: Value of image voxels outside the volume.
@@ -67,6 +70,7 @@ class SliceDataset(StoreDataset):
         context: int = 0,
         skip_empty: str | None = None,
         block: int = 1,
+        mix: int = 1,
         pad_to: int | Sequence[int] | None = None,
         crop_to: int | Sequence[int] | None = None,
         pad_value: float = 0.0,
@@ -82,6 +86,7 @@ class SliceDataset(StoreDataset):
         self.plane = plane_name(plane)  # a str, whatever was given: keys and fingerprints hold it
         self.context = as_whole(context, "context", minimum=0)
         self.block = as_whole(block, "block", minimum=1)
+        self.mix = as_whole(mix, "mix", minimum=1)
         self.pad_to = as_size(pad_to, "pad_to", 2)
         self.crop_to = as_size(crop_to, "crop_to", 2)
         if skip_empty not in (None, "image", "label"):
@@ -139,6 +144,10 @@ class SliceDataset(StoreDataset):
         return False
 
     @property
+    def _mix(self) -> int:
+        return self.mix
+
+    @property
     def _any_draw(self) -> bool:
         return False
 
@@ -155,7 +164,7 @@ class SliceDataset(StoreDataset):
         return SliceKey(volume, self.plane, number, 0 if draw is None else draw, epoch)
 
     def fingerprint(self) -> dict[str, Any]:
-        names = ("plane", "context", "block", "skip_empty", "pad_to", "crop_to")
+        names = ("plane", "context", "block", "mix", "skip_empty", "pad_to", "crop_to")
         values = {name: getattr(self, name) for name in names}
         return super().fingerprint() | {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
@@ -178,3 +187,25 @@ class SliceDataset(StoreDataset):
         size = fitted_shapes(np.array(others), self.pad_to, self.crop_to).tolist()
         size.insert(axis, stop - first)
         return fitted(slab, size)
+
+    def _region(self, key: SliceKey, box: Box) -> Box | None:
+        if self.block == 1:
+            return None
+        axis = plane_axis(self.table.axcodes(key.volume), key.plane)
+        first, stop = self._neighbours(key.volume, key.index)
+        start, end = list(box.start), list(box.stop)
+        start[axis], end[axis] = first - self.context, stop + self.context
+        return Box((start[0], start[1], start[2]), (end[0], end[1], end[2]))
+
+    def _neighbours(self, volume: int, index: int) -> tuple[int, int]:
+        """First slice, and one past the last, of the block that a slice belongs to."""
+        if self.skip_empty is None:
+            first = index // self.block * self.block
+            return first, first + self.block
+        begin, end = (int(place) for place in self.layout.starts[volume : volume + 2])
+        used = self.table.columns["used"][begin:end]
+        place = int(np.searchsorted(used, index))
+        if place == len(used) or used[place] != index:  # a key of one's own
+            return index, index + 1
+        first = place // self.block * self.block
+        return int(used[first]), int(used[min(first + self.block, len(used)) - 1]) + 1

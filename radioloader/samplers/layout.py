@@ -24,6 +24,7 @@ class Layout:
     Attributes:
         counts: (n,) int64, samples of each volume in an epoch.
         unit: So many samples in a row of one volume (fewer at its end) are read together and best stay together.
+        mix: So many units are visited in turn, sample by sample, where samples are shuffled.
         any_draw: Whether a volume has a sample for every draw, so that it can be visited any number of times: samples of one volume
             differ by their draw alone.
         shapes: (n, k) int64, spatial shape of each volume's samples.
@@ -32,6 +33,7 @@ class Layout:
 
     counts: npt.NDArray[np.int64]
     unit: int = 1
+    mix: int = 1
     any_draw: bool = True
     shapes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     column: Callable[[str], npt.NDArray[Any]] = _no_columns

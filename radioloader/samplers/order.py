@@ -47,11 +47,13 @@ class Visits:
         samples: (N,) int64, numbers of samples, or :data:`FILLER`.
         draws: (N,) int64, which visit of its sample (of its volume, where ``Layout.any_draw``) each one is; None: each comes once.
         unit: So many in a row belong together; divides N.
+        mix: A rank that trains takes so many of its units in turn, visit by visit.
     """
 
     samples: Indices
     draws: Indices | None = None
     unit: int = 1
+    mix: int = 1
 
 
 class Order(Protocol):
@@ -90,7 +92,7 @@ class Shuffled:
 
     def __call__(self, layout: Layout, *, seed: int, epoch: int) -> Visits:
         units = generator("order", seed, epoch).permutation(len(layout.units[0]))
-        return Visits(_expand(layout, units), unit=_even_unit(layout))
+        return _in_turn(layout, units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class BlockShuffled:
         first, _ = layout.units
         window = place[layout.volumes(first)] // self.window
         units = np.lexsort((random.permutation(len(first)), window))
-        return Visits(_expand(layout, units), unit=_even_unit(layout))
+        return _in_turn(layout, units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,23 @@ def _expand(layout: Layout, units: Indices) -> Indices:
     return np.repeat(first, length) + within
 
 
+def _in_turn(layout: Layout, units: Indices) -> Visits:
+    """The samples of units, ``layout.mix`` units in turn. Where all units have one length that is left to each rank, which so mixes as
+    many, however many ranks there are."""
+    samples, unit = _expand(layout, units), _even_unit(layout)
+    if unit > 1 or layout.mix == 1 or layout.unit == 1:
+        return Visits(samples, unit=unit, mix=layout.mix if unit > 1 else 1)
+    length = layout.units[1][units]
+    number = np.repeat(np.arange(len(units)), length)
+    within = np.arange(len(samples)) - np.repeat(np.cumsum(length) - length, length)
+    return Visits(samples[_turns(number, within, layout.mix)])
+
+
+def _turns(number: Indices, within: Indices, mix: int) -> Indices:
+    """The order in which samples come that are number ``within`` of unit ``number``, when ``mix`` units are taken in turn."""
+    return np.lexsort((number, within, number // mix))
+
+
 def _resampled(
     layout: Layout, weights: npt.NDArray[np.float64], samples: int | None, *, seed: int, epoch: int
 ) -> Visits:
@@ -260,9 +279,13 @@ def _resampled(
     volumes = turn[np.searchsorted(edges, np.arange(groups) + random.random(), side="right").clip(max=len(turn) - 1)]
     volumes = np.repeat(volumes[random.permutation(groups)], unit)[:count]
     if layout.any_draw:
-        return Visits(layout.starts[volumes], _visit_numbers(volumes), unit if count % unit == 0 else 1)
+        draws = _visit_numbers(volumes)
+        if count % unit == 0:
+            return Visits(layout.starts[volumes], draws, unit, layout.mix)
+        turn = _turns(np.arange(count) // unit, np.arange(count) % unit, layout.mix)
+        return Visits(layout.starts[volumes][turn], draws[turn])
     chosen = layout.starts[volumes] + random.integers(0, layout.counts[volumes])
-    return Visits(chosen, _visit_numbers(chosen))
+    return Visits(chosen, _visit_numbers(chosen))  # one by one: there is nothing to mix
 
 
 def _visit_numbers(values: Indices) -> Indices:

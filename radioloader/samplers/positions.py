@@ -172,19 +172,23 @@ class RegionPositions:
     UniformPositions*. The patches of a group are independent of each other given their block, and less than ``span`` tiles apart on
     each axis; different groups are independent.
 
-    Samplers keep a group together; it costs one read where a batch holds all of it. A batch size that is a multiple of ``patches``
-    is best.
+    Samplers keep a group together: its patches follow each other, or (``mix``) those of several groups come in turn, so that a batch
+    holds several volumes. The region is read with its first patch, and kept for the others (in each worker process for its own
+    batches; threads share it).
 
     Attributes:
         patches: Patches of a group.
         span: Tiles (x, y, z) over which the starts of a group are spread; one number for all axes.
+        mix: Groups whose patches come in turn where samples are shuffled. So many regions are kept at a time.
     """
 
     patches: int = 8
     span: int | tuple[int, int, int] = 1
+    mix: int = 1
 
     def __post_init__(self) -> None:
         as_whole(self.patches, "patches", minimum=1)
+        as_whole(self.mix, "mix", minimum=1)
         object.__setattr__(self, "span", as_triple(self.span, "span", minimum=1))
 
     @property
@@ -210,6 +214,16 @@ class RegionPositions:
             starts.append(int(position.integers(low, min(low + length, n - size + 1))))
         x, y, z = starts
         return (x, y, z)
+
+    def region(self, site: Site, patch_size: Triple, start: Triple) -> Box:
+        """What all patches of the group can reach of which one begins at ``start``."""
+        span: Any = self.span
+        first, stop = [], []
+        for n, size, a, tile, tiles in zip(site.shape, patch_size, start, site.tile, span, strict=True):
+            low = max(a, 0) // (tile * tiles) * tile * tiles
+            first.append(low)
+            stop.append(n if size >= n else min(low + tile * tiles - 1 + size, n))
+        return Box((first[0], first[1], first[2]), (stop[0], stop[1], stop[2]))
 
 
 class GridPositions:

@@ -293,6 +293,7 @@ class KeySampler(_Base):
             training=self.training,
             drop_last=self.drop_last,
             unit=visits.unit,
+            mix=visits.mix if self.training else 1,
         )
         return (left, unit) if unit > 1 else (left[visits.samples[left] != FILLER], unit)
 
@@ -310,7 +311,12 @@ class KeySampler(_Base):
         volumes = self._volumes(visits)[left]
         if self.training:
             mine = training_shard(
-                volumes, rank=self.rank, world_size=self.num_replicas, drop_last=self.drop_last, unit=unit
+                volumes,
+                rank=self.rank,
+                world_size=self.num_replicas,
+                drop_last=self.drop_last,
+                unit=unit,
+                mix=visits.mix,
             )
         else:
             mine = evaluation_shard(volumes, rank=self.rank, world_size=self.num_replicas, unit=unit)

@@ -17,7 +17,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def training_shard(
-    volumes: npt.NDArray[Any], *, rank: int, world_size: int, drop_last: bool = False, unit: int = 1
+    volumes: npt.NDArray[Any], *, rank: int, world_size: int, drop_last: bool = False, unit: int = 1, mix: int = 1
 ) -> Indices:
     """The rank's part of an order, equally long on every rank.
 
@@ -30,11 +30,12 @@ def training_shard(
         world_size: Number of ranks.
         drop_last: Drop the order's tail instead of repeating its head to make the parts equal.
         unit: So many visits in a row stay together; divides N.
+        mix: So many units are visited in turn, visit by visit.
 
     Returns:
-        (k,) int64 positions in the order, ascending but for repeated ones, which come last.
+        (k,) int64 positions in the order; with ``mix=1`` ascending but for repeated ones, which come last.
     """
-    return _within(_training_units(volumes[::unit], world_size, drop_last, [rank])[0], unit)
+    return _within(_training_units(volumes[::unit], world_size, drop_last, [rank])[0], unit, mix)
 
 
 def _training_units(owners: npt.NDArray[Any], world_size: int, drop_last: bool, ranks: Sequence[int]) -> list[Indices]:
@@ -73,8 +74,12 @@ def _turns(owners: npt.NDArray[Any]) -> Indices:
     return turns
 
 
-def _within(units: Indices, unit: int) -> Indices:
-    return (units[:, None] * unit + np.arange(unit)).ravel()
+def _within(units: Indices, unit: int, mix: int = 1) -> Indices:
+    """The visits of units, ``mix`` units in turn."""
+    visits = units[:, None] * unit + np.arange(unit)
+    whole = len(units) // mix * mix
+    turns = visits[:whole].reshape(-1, mix, unit).swapaxes(1, 2)
+    return np.concatenate([turns.ravel(), visits[whole:].T.ravel()])
 
 
 def remaining(
@@ -84,6 +89,7 @@ def remaining(
     training: bool = True,
     drop_last: bool = False,
     unit: int = 1,
+    mix: int = 1,
 ) -> tuple[Indices, int]:
     """What is left of an order after parts of it were done, perhaps by other numbers of ranks.
 
@@ -93,6 +99,7 @@ def remaining(
         training: Which kind of shard the ranks had.
         drop_last: As it was.
         unit: As it was.
+        mix: As it was.
 
     Returns:
         Positions in the order that nobody visited, and the unit in which they still stay together.
@@ -106,8 +113,9 @@ def remaining(
         else:
             parts = _evaluation_units(owners, world_size, everyone)
         for part in parts:
-            seen[_within(part, unit)[:visits]] = True
+            seen[_within(part, unit, mix)[:visits]] = True
+        begun = seen.reshape(-1, unit)
+        if (begun.any(axis=1) != begun.all(axis=1)).any():  # units of which a part is left
+            unit = mix = 1
         left = left[~seen]
-        if visits % unit:
-            unit = 1
     return left, unit

@@ -15,38 +15,43 @@ _LARGEST = 256 * 2**20
 """Bytes of a joint read, at most."""
 
 
-def groups(regions: Sequence[tuple[VolumeRef, Box | None]]) -> list[list[int]]:
-    """Group regions so that those of one volume whose tiles overlap are read once.
+def groups(wanted: Sequence[tuple[VolumeRef, Box | None, Box | None]]) -> list[list[int]]:
+    """Group boxes so that those of one volume whose tiles overlap are read once.
 
     A tile is decoded whole for every read that touches it: eight neighbouring axial slices of isotropic tiles, read one by one, decode
-    the same tiles eight times. Regions are joined where the box around them has fewer tiles than they have one by one.
+    the same tiles eight times. Boxes are joined where the box around them has fewer tiles than they have one by one, and where they
+    are cut from the same region.
 
     Args:
-        regions: Volume and box (None: inside no volume, never joined) of each.
+        wanted: Volume, box (None: inside no volume, never joined) and region (or None) of each.
 
     Returns:
-        Places in ``regions``, each in one group.
+        Places in ``wanted``, each in one group.
     """
     by_volume: dict[str, list[int]] = {}
+    by_region: dict[tuple[str, Box], list[int]] = {}
     result: list[list[int]] = []
-    for place, (ref, box) in enumerate(regions):
-        if box is None or ref.tile is None:
+    for place, (ref, box, region) in enumerate(wanted):
+        if box is not None and region is not None:
+            by_region.setdefault((ref.uri, region), []).append(place)
+        elif box is None or ref.tile is None:
             result.append([place])
         else:
             by_volume.setdefault(ref.uri, []).append(place)
+    result += by_region.values()
     for places in by_volume.values():
         if len(places) == 1:
             result.append(places)
         else:
-            result += _join(places, regions)
+            result += _join(places, wanted)
     return result
 
 
-def _join(places: list[int], regions: Sequence[tuple[VolumeRef, Box | None]]) -> list[list[int]]:
-    ref = regions[places[0]][0]
+def _join(places: list[int], wanted: Sequence[tuple[VolumeRef, Box | None, Box | None]]) -> list[list[int]]:
+    ref = wanted[places[0]][0]
     assert ref.tile is not None
     most = _LARGEST // (np.dtype(ref.dtype).itemsize * ref.channels)
-    boxes = {place: box for place in places if (box := regions[place][1]) is not None}
+    boxes = {place: box for place in places if (box := wanted[place][1]) is not None}
     tiles = {place: _tiles(box, ref.tile) for place, box in boxes.items()}
     result: list[list[int]] = []
     group: list[int] = []

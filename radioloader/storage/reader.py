@@ -14,7 +14,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +24,12 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.config import StorageConfig, available_cores, get_config
-from radioloader.errors import ReadError, ShapeError
+from radioloader.errors import ReadError
 from radioloader.storage._query import Handle, open_handle
+from radioloader.storage.blocks import BlockCache, tiles_of
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
+from radioloader.storage.request import ReadRequest, as_numpy, check_buffer, distribute, shape_of
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -53,33 +57,6 @@ def unshared() -> Iterator[None]:
         _calling.alone = before
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadRequest:
-    """One region and the place for it.
-
-    Attributes:
-        ref: The volume.
-        box: Region of the volume; None for all of it.
-        out: Where it goes, shape (X, Y, Z), or (T, X, Y, Z) for a 4D volume; any real dtype.
-        pad_value: Value of voxels outside the volume.
-    """
-
-    ref: VolumeRef
-    box: Box | None
-    out: npt.NDArray[Any]
-    pad_value: float = 0.0
-
-    @property
-    def whole(self) -> Box:
-        """The region; all of the volume where ``box`` is None."""
-        return Box.whole(self.ref.shape) if self.box is None else self.box
-
-    @property
-    def inner(self) -> Box | None:
-        """The part of the region inside the volume; None when there is none."""
-        return self.whole.clip(self.ref.shape)
-
-
 class VolumeReader:
     """Reads boxes of stored volumes into numpy or torch memory.
 
@@ -97,6 +74,8 @@ class VolumeReader:
         self._lock = threading.Lock()
         self._handles: OrderedDict[str, tuple[Handle, Lease]] = OrderedDict()
         self._scratch = threading.local()
+        self._regions = BlockCache(_REGION_BYTES)
+        self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
         register(self)
@@ -123,11 +102,17 @@ class VolumeReader:
     def close(self) -> None:
         """Close the open arrays and end the reading threads. The reader opens them again when it is used again."""
         self._check_process()
+        self._tiles.clear()
+        self.drop_regions()
         with self._lock:
             self._handles.clear()
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
+
+    def drop_regions(self) -> None:
+        """Give back the memory of regions that are kept."""
+        self._regions.clear()
 
     def __enter__(self) -> VolumeReader:
         return self
@@ -169,12 +154,12 @@ class VolumeReader:
             ReadError: The array is missing, damaged or out of reach; names subject, collection, URI and box.
         """
         if out is None:
-            target = np.empty(_shape(ref, box), ref.value_dtype if dtype is None else np.dtype(dtype))
+            target = np.empty(shape_of(ref, box), ref.value_dtype if dtype is None else np.dtype(dtype))
         else:
-            target = _as_numpy(out)
+            target = as_numpy(out)
         self._check_process()
         request = ReadRequest(ref, box, target, pad_value)
-        _check_buffer(request)
+        check_buffer(request)
         for _, failure in self._read([request]):
             raise failure
         return target
@@ -200,8 +185,10 @@ class VolumeReader:
         """
         self._check_process()
         for request in requests:
-            _check_buffer(request)
-        parts = [[requests[place] for place in group] for group in groups([(r.ref, r.inner) for r in requests])]
+            check_buffer(request)
+        regions = [self._region(request) for request in requests]
+        wanted = [(request.ref, request.inner, region) for request, region in zip(requests, regions, strict=True)]
+        parts = [[requests[place] for place in group] for group in groups(wanted)]
         threads = min(self._threads(), len(parts))
         if threads <= 1:
             outcomes = [self._read(part) for part in parts]
@@ -250,6 +237,15 @@ class VolumeReader:
             memory = self._scratch.memory = np.empty(size, np.uint8)
         return memory[:size].view(dtype).reshape(shape)
 
+    def _region(self, request: ReadRequest) -> Box | None:
+        """The region that a request is cut from, where it is one that can be kept."""
+        inner, region = request.inner, request.region
+        region = None if region is None else region.clip(request.ref.shape)
+        if inner is None or region is None or Box.around([inner, region]) != region:
+            return None
+        size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
+        return region if size <= self._regions.limit // 4 else None
+
     def _read(self, requests: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
         """Read regions of one volume in one go; returns those that failed."""
         boxes = [box for request in requests if (box := request.inner) is not None]
@@ -257,30 +253,28 @@ class VolumeReader:
             for request in requests:
                 request.out[...] = request.pad_value
             return []
-        ref = requests[0].ref
+        ref, region = requests[0].ref, self._region(requests[0])
         around = boxes[0] if len(boxes) == 1 else Box.around(boxes)
-        ranges = [(a, b - 1) for a, b in zip(around.start, around.stop, strict=True)]
         try:
-            handle, lease = self._handle(ref)
             for time in range(ref.channels):
                 outs = [request.out[time] if len(ref.shape) == 4 else request.out for request in requests]
-                self._read_3d(handle, ranges + [(time, time)] * (len(ref.shape) - 3), requests, outs, around)
-                lease.count()
+                if region is None:
+                    self._read_3d(time, requests, outs, around)
+                else:
+                    load = partial(self._load, ref, time, region)
+                    distribute(requests, outs, self._regions.get((ref.uri, time, region), load), region)
         except tiledb.TileDBError as error:
             if len(requests) > 1:  # perhaps not all of them fail
                 return [failure for request in requests for failure in self._read([request])]
+            if region is not None:  # perhaps what fails is beside the box
+                return [(requests[0], failure) for _, failure in self._read([replace(requests[0], region=None)])]
             failure = ReadError(f"could not read box {requests[0].box or around} of {ref.describe()}: {error}")
             failure.__cause__ = error
             return [(requests[0], failure)]
         return []
 
     def _read_3d(
-        self,
-        handle: Handle,
-        ranges: list[tuple[int, int]],
-        requests: Sequence[ReadRequest],
-        outs: Sequence[npt.NDArray[Any]],
-        around: Box,
+        self, time: int, requests: Sequence[ReadRequest], outs: Sequence[npt.NDArray[Any]], around: Box
     ) -> None:
         ref = requests[0].ref
         stored = np.dtype(ref.dtype)
@@ -288,66 +282,47 @@ class VolumeReader:
         direct = len(outs) == 1 and first.shape == around.shape and first.dtype == stored and not ref.scaled
         direct = direct and first.flags.c_contiguous
         target = first if direct else self._buffer(around.shape, stored)
-        handle.read(ranges, target)
-        if direct:
-            return
-        for request, out in zip(requests, outs, strict=True):
-            box, inner = request.whole, request.inner
-            assert inner is not None
-            source, place = target, out
-            if inner != around:
-                source = target[inner.slices(around.start)]
-            if inner != box:
-                out[...] = request.pad_value
-                place = out[inner.slices(box.start)]
-            _convert(ref, source, place)
+        if self._tiles.limit and ref.tile is not None:
+            self._read_tiles(ref, time, around, target)
+        else:
+            self._read_stored(ref, time, around, target)
+        if not direct:
+            distribute(requests, outs, target, around)
 
+    def _load(self, ref: VolumeRef, time: int, box: Box) -> npt.NDArray[Any]:
+        """Stored values of a box, in memory of their own."""
+        block = np.empty(box.shape, ref.dtype)
+        self._read_stored(ref, time, box, block)
+        return block
 
-def _convert(ref: VolumeRef, stored: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
-    """Put stored values, scaled, where they belong."""
-    if ref.scaled:
-        # In float64 and in this order, as nibabel does it, so that values agree to the last bit.
-        values = np.multiply(stored, ref.slope, dtype=np.float64) if ref.slope != 1.0 else stored.astype(np.float64)
-        if ref.intercept != 0.0:
-            values += ref.intercept
-        stored = values
-    if stored.dtype.kind == "f" and place.dtype.kind in "iu":
-        # A cast alone would cut off towards zero. numpy rounds and casts in one pass, without another array.
-        np.rint(stored, out=place, casting="unsafe")
-    else:
-        np.copyto(place, stored, casting="unsafe")
+    def _read_stored(self, ref: VolumeRef, time: int, box: Box, target: npt.NDArray[Any]) -> None:
+        handle, lease = self._handle(ref)
+        ranges = [(a, b - 1) for a, b in zip(box.start, box.stop, strict=True)]
+        handle.read(ranges + [(time, time)] * (len(ref.shape) - 3), target)
+        lease.count()
+
+    def _read_tiles(self, ref: VolumeRef, time: int, box: Box, target: npt.NDArray[Any]) -> None:
+        """Stored values of a box, from the tiles that are kept; those that are missing are read in one go."""
+        assert ref.tile is not None
+        tiles = dict(tiles_of(box, ref.tile, ref.spatial_shape))
+        kept = {number: self._tiles.find((ref.uri, time, number)) for number in tiles}
+        found = {number: block for number, block in kept.items() if block is not None}
+        missing = [number for number in tiles if number not in found]
+        if missing:
+            around = Box.around([tiles[number] for number in missing])
+            read = self._load(ref, time, around)
+            for number in missing:
+                found[number] = np.array(
+                    read[tiles[number].slices(around.start)], order="C"
+                )  # not a view: it would keep all
+                self._tiles.put((ref.uri, time, number), found[number])
+        for number, tile in tiles.items():
+            part = tile.intersection(box)
+            target[part.slices(box.start)] = found[number][part.slices(tile.start)]
 
 
 _KEPT_SCRATCH = 64 * 2**20
-
-
-def _shape(ref: VolumeRef, box: Box | None) -> tuple[int, ...]:
-    """Shape of what is read: (X, Y, Z), or (T, X, Y, Z) for a 4D volume."""
-    spatial = ref.spatial_shape if box is None else box.shape
-    return (ref.channels, *spatial) if len(ref.shape) == 4 else spatial
-
-
-def _check_buffer(request: ReadRequest) -> None:
-    # TileDB looks at neither: it would fill a larger buffer in part, and write into memory that numpy calls read-only.
-    shape, out = _shape(request.ref, request.box), request.out
-    if out.shape == shape and out.flags.writeable:
-        return
-    what = f"box {request.box or 'None (the whole volume)'} of {request.ref.describe()}"
-    if out.shape != shape:
-        raise ShapeError(f"the buffer has shape {out.shape}, but {what} has {shape}")
-    raise ShapeError(f"the buffer for {what} is read-only")
-
-
-def _as_numpy(out: Any) -> npt.NDArray[Any]:
-    if isinstance(out, np.ndarray):
-        return out
-    if not hasattr(out, "numpy"):
-        raise ShapeError(f"out must be a numpy array or a CPU tensor, got {type(out).__name__}")
-    try:
-        array: npt.NDArray[Any] = out.numpy()
-    except (RuntimeError, TypeError) as error:  # on another device, requires grad, or a dtype that numpy lacks
-        raise ShapeError(f"out must be a CPU tensor of a dtype that numpy has, without grad: {error}") from error
-    return array
+_REGION_BYTES = 256 * 2**20
 
 
 def _in_loader_worker() -> bool:

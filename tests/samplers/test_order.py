@@ -99,6 +99,32 @@ def test_literal_orders(
     assert again(layout, seed=seed, epoch=epoch).samples.tolist() == samples
 
 
+def test_units_come_in_turn() -> None:
+    even, plain = of(4, 4, 2, unit=2, mix=2), of(4, 4, 2, unit=2)
+    for order in (Shuffled(), BlockShuffled(2)):
+        visits = order(even, seed=0, epoch=1)
+        assert (visits.unit, visits.mix) == (2, 2)  # left to the ranks
+        assert visits.samples.tolist() == order(plain, seed=0, epoch=1).samples.tolist()
+    # Units of different lengths (5 6 7, 3 4, 0 1 2) come in turn in the order itself.
+    ragged = [Shuffled()(of(3, 2, 3, unit=3, mix=mix), seed=0, epoch=1) for mix in (1, 2, 3)]
+    assert [visits.samples.tolist() for visits in ragged] == [
+        [5, 6, 7, 3, 4, 0, 1, 2],
+        [5, 3, 6, 4, 7, 0, 1, 2],
+        [5, 3, 0, 6, 4, 1, 7, 2],
+    ]
+    assert {(visits.unit, visits.mix) for visits in ragged} == {(1, 1)}
+
+
+def test_weighted_visits_come_in_turn() -> None:
+    visits = Weighted((1, 2, 1), samples=8)(of(4, 4, 4, unit=2, mix=2), seed=0, epoch=0)
+    assert (visits.unit, visits.mix) == (2, 2)
+    visits = Weighted((1, 2, 1), samples=7)(of(4, 4, 4, unit=2, mix=2), seed=0, epoch=0)
+    assert visits.samples.tolist() == [4, 0, 4, 0, 4, 8, 4]
+    assert visits.draws is not None
+    assert visits.draws.tolist() == [0, 0, 1, 1, 2, 0, 3]
+    assert (visits.unit, visits.mix) == (1, 1)
+
+
 def test_their_repr_says_all_that_decides_them() -> None:
     assert [
         repr(order)

@@ -296,8 +296,8 @@ def test_wrong_regions(arguments: Any, text: str) -> None:
     ("positions", "text"),
     [
         (TileAlignedPositions(), "TileAlignedPositions()"),
-        (RegionPositions(), "RegionPositions(patches=8, span=(1, 1, 1))"),
-        (RegionPositions(2, (1, 2, 3)), "RegionPositions(patches=2, span=(1, 2, 3))"),
+        (RegionPositions(), "RegionPositions(patches=8, span=(1, 1, 1), mix=1)"),
+        (RegionPositions(2, (1, 2, 3)), "RegionPositions(patches=2, span=(1, 2, 3), mix=1)"),
     ],
 )
 def test_tile_positions_pickle_and_say_what_they_are(positions: Any, text: str) -> None:

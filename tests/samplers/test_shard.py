@@ -66,6 +66,19 @@ def test_literal_evaluation_shards() -> None:
     assert evaluation(volumes, 5) == [[0, 3, 6], [1, 5], [2, 4], [], []]
 
 
+def test_literal_shards_that_take_units_in_turn() -> None:
+    volumes = np.repeat([2, 0, 1, 2, 1], 2)
+    assert shards(volumes, 1, unit=2, mix=2) == [[0, 2, 1, 3, 4, 6, 5, 7, 8, 9]]
+    assert shards(volumes, 1, unit=2, mix=3) == [[0, 2, 4, 1, 3, 5, 6, 8, 7, 9]]
+    assert shards(volumes, 1, unit=2, mix=9) == [[0, 2, 4, 6, 8, 1, 3, 5, 7, 9]]
+    # Units by volume: 2 at 0, 3 and 5 (unit 0 again), 0 at 1, 1 at 2 and 4.
+    assert shards(volumes, 2, unit=2, mix=2) == [[0, 6, 1, 7, 0, 1], [2, 4, 3, 5, 8, 9]]
+    left, unit = remaining(volumes, [(2, 4)], unit=2, mix=2)
+    assert (left.tolist(), unit) == ([8, 9], 2)
+    left, unit = remaining(volumes, [(2, 2)], unit=2, mix=2)
+    assert (left.tolist(), unit) == ([1, 3, 5, 7, 8, 9], 1)
+
+
 def first_seen(volumes: Array) -> list[int]:
     return list(dict.fromkeys(volumes.tolist()))
 
@@ -146,23 +159,27 @@ def test_evaluation_shards(order: tuple[Array, int], world: int) -> None:
     st.lists(st.tuples(WORLD, st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=4),
     st.booleans(),
     st.booleans(),
+    st.integers(1, 3),
 )
 @property_test
 def test_consumed_and_left_are_the_epoch_exactly_once(
-    order: tuple[Array, int], runs: list[tuple[int, int, int]], training: bool, drop_last: bool
+    order: tuple[Array, int], runs: list[tuple[int, int, int]], training: bool, drop_last: bool, mix: int
 ) -> None:
     volumes, unit = order
+    given: dict[str, Any] = {"training": training, "drop_last": drop_last, "unit": unit, "mix": mix if training else 1}
     done: list[tuple[int, int]] = []
     consumed: set[int] = set()
     for world, batch_size, batches in runs:
-        left, rest_unit = remaining(volumes, done, training=training, drop_last=drop_last, unit=unit)
+        left, rest_unit = remaining(volumes, done, **given)
         assert sorted({*consumed, *left.tolist()}) == list(range(len(volumes)))
         assert not consumed & set(left.tolist())
         assert left.tolist() == sorted(left.tolist())
         taken: Counter[int] = Counter()
         for rank in range(world):
             if training:
-                part = training_shard(volumes[left], rank=rank, world_size=world, drop_last=drop_last, unit=rest_unit)
+                part = training_shard(
+                    volumes[left], rank=rank, world_size=world, drop_last=drop_last, unit=rest_unit, mix=mix
+                )
             else:
                 part = evaluation_shard(volumes[left], rank=rank, world_size=world, unit=rest_unit)
             taken.update(left[part[: batches * batch_size]].tolist())
@@ -170,7 +187,7 @@ def test_consumed_and_left_are_the_epoch_exactly_once(
             assert set(taken.values()) <= {1}
         consumed |= set(taken)
         done.append((world, batches * batch_size))
-    left, _ = remaining(volumes, done, training=training, drop_last=drop_last, unit=unit)
+    left, _ = remaining(volumes, done, **given)
     assert sorted(left.tolist()) == sorted(set(range(len(volumes))) - consumed)
 
 
@@ -179,8 +196,8 @@ class Patches:
 
     seed = 0
 
-    def __init__(self, counts: list[int], unit: int) -> None:
-        self.layout = Layout(np.array(counts, np.int64), unit=unit)
+    def __init__(self, counts: list[int], unit: int, mix: int = 1) -> None:
+        self.layout = Layout(np.array(counts, np.int64), unit=unit, mix=mix)
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -200,15 +217,19 @@ def samplers(dataset: Patches, world: int, drop_last: bool) -> list[KeySampler]:
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=10).filter(any),
     st.integers(1, 3),
+    st.integers(1, 3),
     WORLD,
     st.integers(0, 12),
     st.booleans(),
 )
 @property_test
 def test_the_same_world_goes_on_with_the_same_samples(
-    counts: list[int], unit: int, world: int, samples: int, drop_last: bool
+    counts: list[int], unit: int, mix: int, world: int, samples: int, drop_last: bool
 ) -> None:
-    for sampler in samplers(Patches(counts, unit), world, drop_last):
+    dataset = Patches(counts, unit, mix)
+    visits = Sequential()(dataset.layout, seed=0, epoch=0)
+    assume(not drop_last or world <= len(visits.samples) // visits.unit)  # others are refused
+    for sampler in samplers(dataset, world, drop_last):
         sampler.restart(2, [])
         whole = list(sampler)
         sampler.restart(2, [(world, samples)])
@@ -220,15 +241,16 @@ def test_the_same_world_goes_on_with_the_same_samples(
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=10).filter(any),
     st.integers(1, 3),
+    st.integers(1, 3),
     st.lists(st.tuples(WORLD, st.integers(0, 5)), min_size=1, max_size=3),
     WORLD,
     st.booleans(),
 )
 @property_test
 def test_samplers_go_on_in_other_worlds(
-    counts: list[int], unit: int, runs: list[tuple[int, int]], last: int, drop_last: bool
+    counts: list[int], unit: int, mix: int, runs: list[tuple[int, int]], last: int, drop_last: bool
 ) -> None:
-    dataset = Patches(counts, unit)
+    dataset = Patches(counts, unit, mix)
     least = (
         len(Sequential()(dataset.layout, seed=0, epoch=0).samples) // Sequential()(dataset.layout, seed=0, epoch=0).unit
     )

@@ -169,7 +169,7 @@ def test_no_tile_is_decoded_more_often_than_one_by_one(volumes: list[tuple[Volum
     @given(st.lists(boxes(), min_size=1, max_size=12))
     def check(wanted: list[Box]) -> None:
         inside = [box.clip(SHAPE) for box in wanted]
-        parts = groups([(ref, box) for box in inside])
+        parts = groups([(ref, box, None) for box in inside])
         assert sorted(i for part in parts for i in part) == list(range(len(wanted)))
         for part in parts:
             found = [box for i in part if (box := inside[i]) is not None]
@@ -213,7 +213,7 @@ def test_a_joined_read_is_never_too_large(
     volumes: list[tuple[VolumeRef, Array]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = volumes[0][0]
-    regions = [(request.ref, request.inner) for request in slabs(ref, 2, 0, 4)]
+    regions = [(request.ref, request.inner, None) for request in slabs(ref, 2, 0, 4)]
     assert len(groups(regions)) == 1
     monkeypatch.setattr("radioloader.storage.joint._LARGEST", 20 * 18 * 2 * 2)  # two slices
     assert [sorted(part) for part in groups(regions)] == [[0, 1], [2, 3]]
