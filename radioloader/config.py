@@ -114,11 +114,15 @@ class ReadConfig:
         concurrency: TileDB's own threads for decoding and for I/O, each. Many small reads are fastest with 1; a single large
             one gains from more.
         max_open_arrays: Arrays kept open by a :class:`~radioloader.VolumeReader`.
+        keep_memory: While a :class:`~radioloader.DataLoader` runs, have the allocator of its worker processes (of this process, where it
+            has none) hold on to freed memory, which decoding the next tiles needs again. Linux with glibc only. False leaves the
+            allocator alone.
     """
 
     max_workers: int | None = None
     concurrency: int = 1
     max_open_arrays: int = 256
+    keep_memory: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_workers", "concurrency", "max_open_arrays"):

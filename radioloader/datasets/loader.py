@@ -16,6 +16,8 @@ from radioloader.datasets.watch import explain, watch
 from radioloader.errors import ConfigError
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
+from radioloader.storage._malloc import Kept, keep
+from radioloader.storage.reader import VolumeReader
 
 __all__ = ["DataLoader"]
 
@@ -95,7 +97,7 @@ class DataLoader(_Base):
             pin_memory,
             drop_last,
             timeout,
-            _StartWorker(self.stats, worker_init_fn) if num_workers else worker_init_fn,
+            _StartWorker(self.stats, worker_init_fn, _keeps_memory(dataset)) if num_workers else worker_init_fn,
             multiprocessing_context,
             generator,
             **kwargs,
@@ -237,6 +239,7 @@ class _Batches(Iterator[Any]):
 
     def __init__(self, loader: DataLoader, batches: Any, run: _Run) -> None:
         self._loader, self._inner, self._run = loader, batches, run
+        self._memory = Kept(not loader.num_workers and _keeps_memory(loader.dataset))
         if loader.num_workers:
             watch(self)
 
@@ -257,11 +260,14 @@ class _Batches(Iterator[Any]):
                 self._inner, self._run = self._loader._begin()
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
+            self._memory.open()
             batch = next(self._inner)
         except StopIteration:
+            self._memory.close()
             self._use()  # also where nothing was left of it on this rank
             raise
         except Exception as error:
+            self._memory.close()
             if self._loader.num_workers:
                 # torch's frames hold the error, in a cycle that would keep this iterator and its workers.
                 traceback.clear_frames(error.__traceback__)
@@ -306,15 +312,27 @@ def _check_same_data(dataset: Any, other: Any) -> None:
 
 
 class _StartWorker:
-    """``worker_init_fn`` of our loaders: has the worker count in its row, then does what the user asked for."""
+    """``worker_init_fn`` of our loaders: has the worker count in its row and keep its memory, then does what the user asked for."""
 
-    def __init__(self, counters: stats.LoaderStats, then: Callable[[int], Any] | None) -> None:
-        self.counters, self.then = counters, then
+    def __init__(self, counters: stats.LoaderStats, then: Callable[[int], Any] | None, keep_memory: bool) -> None:
+        self.counters, self.then, self.keep_memory = counters, then, keep_memory
 
     def __call__(self, worker: int) -> None:
+        if self.keep_memory:
+            keep()  # until the process ends
         stats.use(self.counters.row(worker))
         if self.then is not None:
             self.then(worker)
+
+
+def _keeps_memory(dataset: Any) -> bool:
+    """Whether a dataset, or what a ``Subset`` was made of, is ours and set to keep memory."""
+    for _ in range(8):
+        reader = getattr(dataset, "_reader", None)
+        if isinstance(reader, VolumeReader):
+            return reader.config.read.keep_memory
+        dataset = getattr(dataset, "dataset", None)
+    return False
 
 
 def _key_sampler(loader: DataLoader) -> KeySampler | None:
