@@ -6,6 +6,7 @@ may be pickled and may cross a fork.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -13,7 +14,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,11 @@ import tiledb
 
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError, ShapeError
+from radioloader.storage import slabs
 from radioloader.storage._query import Handle, open_handle
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
+from radioloader.storage.request import ReadRequest, check_buffer, failure_of, shape_of
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -33,33 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ReadRequest", "VolumeReader"]
 
 _MAX_THREADS = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadRequest:
-    """One region and the place for it.
-
-    Attributes:
-        ref: The volume.
-        box: Region of the volume; None for all of it.
-        out: Where it goes, shape (X, Y, Z), or (T, X, Y, Z) for a 4D volume; any real dtype.
-        pad_value: Value of voxels outside the volume.
-    """
-
-    ref: VolumeRef
-    box: Box | None
-    out: npt.NDArray[Any]
-    pad_value: float = 0.0
-
-    @property
-    def whole(self) -> Box:
-        """The region; all of the volume where ``box`` is None."""
-        return Box.whole(self.ref.shape) if self.box is None else self.box
-
-    @property
-    def inner(self) -> Box | None:
-        """The part of the region inside the volume; None when there is none."""
-        return self.whole.clip(self.ref.shape)
 
 
 class VolumeReader:
@@ -151,13 +126,13 @@ class VolumeReader:
             ReadError: The array is missing, damaged or out of reach; names subject, collection, URI and box.
         """
         if out is None:
-            target = np.empty(_shape(ref, box), ref.value_dtype if dtype is None else np.dtype(dtype))
+            target = np.empty(shape_of(ref, box), ref.value_dtype if dtype is None else np.dtype(dtype))
         else:
             target = _as_numpy(out)
         self._check_process()
         request = ReadRequest(ref, box, target, pad_value)
-        _check_buffer(request)
-        for _, failure in self._read([request]):
+        check_buffer(request)
+        for _, failure in self._read_parts([[request]]):
             raise failure
         return target
 
@@ -182,18 +157,55 @@ class VolumeReader:
         """
         self._check_process()
         for request in requests:
-            _check_buffer(request)
+            check_buffer(request)
         parts = [[requests[place] for place in group] for group in groups([(r.ref, r.inner) for r in requests])]
-        threads = min(self._threads(), len(parts))
-        if threads <= 1:
-            outcomes = [self._read(part) for part in parts]
+        failed: dict[int, ReadError] = {}
+        for request, error in self._read_parts(parts):
+            failed.setdefault(id(request), error)
+        return {place: failed[id(request)] for place, request in enumerate(requests) if id(request) in failed}
+
+    def _read_parts(self, parts: Sequence[Sequence[ReadRequest]]) -> list[tuple[ReadRequest, ReadError]]:
+        """Read parts side by side, large ones in slabs; returns the requests that failed, perhaps more than once."""
+        spare = threads if (threads := self._threads()) > len(parts) else 1
+        pieces = [piece for part in parts for piece in self._pieces(part, spare)]
+        if min(threads, len(pieces)) <= 1:
+            outcomes = [self._read_piece(*piece) for piece in pieces]
         else:
             # Wait for all before returning: the buffers belong to the caller again then.
-            futures = [self._executor().submit(self._read, part) for part in parts]
+            futures = [self._executor().submit(self._read_piece, *piece) for piece in pieces]
             wait(futures)
             outcomes = [future.result() for future in futures]
-        failed = {id(request): error for outcome in outcomes for request, error in outcome}
-        return {place: failed[id(request)] for place, request in enumerate(requests) if id(request) in failed}
+        return [failure for outcome in outcomes for failure in outcome]
+
+    def _pieces(
+        self, part: Sequence[ReadRequest], threads: int
+    ) -> list[tuple[Sequence[ReadRequest], ReadRequest | None]]:
+        """A part as it is, or the slabs of its one large request and that request."""
+        request, inner = part[0], part[0].inner
+        itemsize, channels = np.dtype(request.ref.dtype).itemsize, request.ref.channels
+        if len(part) > 1 or inner is None or math.prod(inner.shape) * itemsize * channels < slabs.LARGE:
+            return [(part, None)]
+        try:
+            tile = request.ref.tile or self._handle(request.ref)[0].tile
+        except tiledb.TileDBError:  # which the read will meet as well
+            return [(part, None)]
+        boxes = slabs.cut(
+            request.whole,
+            inner,
+            tile,
+            itemsize=itemsize,
+            channels=channels,
+            threads=threads,
+            direct=request.direct,
+        )
+        return [(part, None)] if len(boxes) == 1 else [([request.part(box)], request) for box in boxes]
+
+    def _read_piece(
+        self, requests: Sequence[ReadRequest], owner: ReadRequest | None
+    ) -> list[tuple[ReadRequest, ReadError]]:
+        """Read a part, or one slab of ``owner``, whose failure it then is."""
+        failures = self._read(requests)
+        return failures if owner is None else [(owner, failure_of(owner, error.__cause__)) for _, error in failures]
 
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
@@ -251,9 +263,7 @@ class VolumeReader:
         except tiledb.TileDBError as error:
             if len(requests) > 1:  # perhaps not all of them fail
                 return [failure for request in requests for failure in self._read([request])]
-            failure = ReadError(f"could not read box {requests[0].box or around} of {ref.describe()}: {error}")
-            failure.__cause__ = error
-            return [(requests[0], failure)]
+            return [(requests[0], failure_of(requests[0], error))]
         return []
 
     def _read_3d(
@@ -301,23 +311,6 @@ def _convert(ref: VolumeRef, stored: npt.NDArray[Any], place: npt.NDArray[Any]) 
 
 
 _KEPT_SCRATCH = 64 * 2**20
-
-
-def _shape(ref: VolumeRef, box: Box | None) -> tuple[int, ...]:
-    """Shape of what is read: (X, Y, Z), or (T, X, Y, Z) for a 4D volume."""
-    spatial = ref.spatial_shape if box is None else box.shape
-    return (ref.channels, *spatial) if len(ref.shape) == 4 else spatial
-
-
-def _check_buffer(request: ReadRequest) -> None:
-    # TileDB looks at neither: it would fill a larger buffer in part, and write into memory that numpy calls read-only.
-    shape, out = _shape(request.ref, request.box), request.out
-    if out.shape == shape and out.flags.writeable:
-        return
-    what = f"box {request.box or 'None (the whole volume)'} of {request.ref.describe()}"
-    if out.shape != shape:
-        raise ShapeError(f"the buffer has shape {out.shape}, but {what} has {shape}")
-    raise ShapeError(f"the buffer for {what} is read-only")
 
 
 def _as_numpy(out: Any) -> npt.NDArray[Any]:
