@@ -116,12 +116,16 @@ class ReadConfig:
         max_open_arrays: Arrays kept open by a :class:`~radioloader.VolumeReader`.
         cache_mb: MiB of decoded tiles that a reader keeps in each process, for work that comes back to the same tiles soon: an
             overlapping grid, a few volumes again and again. 0 keeps none, which random patches of many volumes are best off with.
+        keep_memory: While a :class:`~radioloader.DataLoader` runs, have the allocator of its worker processes (of this process, where it
+            has none) hold on to freed memory, which decoding the next tiles needs again. Linux with glibc only. False leaves the
+            allocator alone.
     """
 
     max_workers: int | None = None
     concurrency: int = 1
     max_open_arrays: int = 256
     cache_mb: int = 0
+    keep_memory: bool = True
 
     def __post_init__(self) -> None:
         if self.cache_mb < 0:

@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from radioloader.config import available_cores
 from radioloader.datasets import stats
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.batch import Begun
 from radioloader.datasets.memory import pinned
+from radioloader.errors import ConfigError
+from radioloader.samplers.positions import as_whole
 from radioloader.storage.reader import unshared
 
 if TYPE_CHECKING:
     from radioloader.datasets.loader import DataLoader
 
-__all__ = ["ReadAhead"]
+__all__ = ["ReadAhead", "threads_for"]
+
+_MAX_THREADS = 8
 
 _MOST_BYTES = 2**30
 """Of batches that wait to be taken."""
@@ -119,3 +124,20 @@ def _pinning_device(loader: DataLoader) -> str | None:
         return None
     device = torch.accelerator.current_accelerator()
     return None if device is None or device.type == "mps" else device.type
+
+
+def threads_for(asked: int | None, num_workers: int, ours: bool) -> int:
+    """How many threads read ahead.
+
+    Raises:
+        ConfigError: Threads were asked for where they cannot be.
+    """
+    if asked is None:
+        return min(_MAX_THREADS, available_cores()) if ours and not num_workers else 0
+    if as_whole(asked, "num_threads", minimum=0) and num_workers:
+        raise ConfigError(
+            f"num_threads={asked} and num_workers={num_workers}: batches are read by either; leave one out"
+        )
+    if asked and not ours:
+        raise ConfigError(f"num_threads={asked} is for the datasets of this package; use num_workers for others")
+    return asked

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.data
 
-from radioloader.config import available_cores
 from radioloader.datasets import stats
-from radioloader.datasets.ahead import ReadAhead
+from radioloader.datasets.ahead import ReadAhead, threads_for
 from radioloader.datasets.collate import collate
 from radioloader.datasets.state import LoaderState
 from radioloader.datasets.watch import explain, watch
 from radioloader.errors import ConfigError
-from radioloader.samplers.positions import as_whole
 from radioloader.samplers.random import seed_of
 from radioloader.samplers.samplers import KeySampler
+from radioloader.storage._malloc import Kept, keep
+from radioloader.storage.reader import VolumeReader
 
 __all__ = ["DataLoader"]
-
-_MAX_THREADS = 8
 
 if TYPE_CHECKING:
     _Base = torch.utils.data.DataLoader[Any]
@@ -94,7 +92,7 @@ class DataLoader(_Base):
         if isinstance(worker_init_fn, _StartWorker):  # Lightning makes a loader anew from another one's attributes
             worker_init_fn = worker_init_fn.then
         self.num_threads = num_threads  # as it was given: Lightning makes loaders anew from their attributes
-        self._threads = _threads(num_threads, num_workers, ours)
+        self._threads = threads_for(num_threads, num_workers, ours)
         self.stats = stats.LoaderStats(num_workers, self._threads)
         super().__init__(
             dataset,
@@ -107,7 +105,7 @@ class DataLoader(_Base):
             pin_memory,
             drop_last,
             timeout,
-            _StartWorker(self.stats, worker_init_fn) if num_workers else worker_init_fn,
+            _StartWorker(self.stats, worker_init_fn, _keeps_memory(dataset)) if num_workers else worker_init_fn,
             multiprocessing_context,
             generator,
             **kwargs,
@@ -254,6 +252,7 @@ class _Batches(Iterator[Any]):
 
     def __init__(self, loader: DataLoader, batches: Any, run: _Run) -> None:
         self._loader, self._inner, self._run = loader, batches, run
+        self._memory = Kept(not loader.num_workers and _keeps_memory(loader.dataset))
         if loader.num_workers:
             watch(self)
 
@@ -274,14 +273,17 @@ class _Batches(Iterator[Any]):
                 self._inner, self._run = self._loader._begin()
             if self._loader.num_workers == 0:
                 stats.use(self._loader.stats.row(0))
+            self._memory.open()
             batch = next(self._inner)
         except StopIteration:
+            self._memory.close()
             self._use()  # also where nothing was left of it on this rank
             end_epoch = getattr(self._loader.dataset, "end_epoch", None)
             if end_epoch is not None:
                 end_epoch()
             raise
         except Exception as error:
+            self._memory.close()
             if self._loader.num_workers:
                 # torch's frames hold the error, in a cycle that would keep this iterator and its workers.
                 traceback.clear_frames(error.__traceback__)
@@ -313,23 +315,6 @@ class _Batches(Iterator[Any]):
             self._loader._keys.use(self._run.generation)
 
 
-def _threads(asked: int | None, num_workers: int, ours: bool) -> int:
-    """How many threads read ahead.
-
-    Raises:
-        ConfigError: Threads were asked for where they cannot be.
-    """
-    if asked is None:
-        return min(_MAX_THREADS, available_cores()) if ours and not num_workers else 0
-    if as_whole(asked, "num_threads", minimum=0) and num_workers:
-        raise ConfigError(
-            f"num_threads={asked} and num_workers={num_workers}: batches are read by either; leave one out"
-        )
-    if asked and not ours:
-        raise ConfigError(f"num_threads={asked} is for the datasets of this package; use num_workers for others")
-    return asked
-
-
 def _check_same_data(dataset: Any, other: Any) -> None:
     """Refuse a sampler of another dataset: its keys would read other subjects."""
     if other is dataset:
@@ -343,15 +328,27 @@ def _check_same_data(dataset: Any, other: Any) -> None:
 
 
 class _StartWorker:
-    """``worker_init_fn`` of our loaders: has the worker count in its row, then does what the user asked for."""
+    """``worker_init_fn`` of our loaders: has the worker count in its row and keep its memory, then does what the user asked for."""
 
-    def __init__(self, counters: stats.LoaderStats, then: Callable[[int], Any] | None) -> None:
-        self.counters, self.then = counters, then
+    def __init__(self, counters: stats.LoaderStats, then: Callable[[int], Any] | None, keep_memory: bool) -> None:
+        self.counters, self.then, self.keep_memory = counters, then, keep_memory
 
     def __call__(self, worker: int) -> None:
+        if self.keep_memory:
+            keep()  # until the process ends
         stats.use(self.counters.row(worker))
         if self.then is not None:
             self.then(worker)
+
+
+def _keeps_memory(dataset: Any) -> bool:
+    """Whether a dataset, or what a ``Subset`` was made of, is ours and set to keep memory."""
+    for _ in range(8):
+        reader = getattr(dataset, "_reader", None)
+        if isinstance(reader, VolumeReader):
+            return reader.config.read.keep_memory
+        dataset = getattr(dataset, "dataset", None)
+    return False
 
 
 def _key_sampler(loader: DataLoader) -> KeySampler | None:

@@ -24,6 +24,10 @@ VOXELS = "voxels"
 class Handle(Protocol):
     """An open voxel array."""
 
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Extents (x, y, z) of its tiles in voxels."""
+
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (C-contiguous, of the stored dtype)."""
 
@@ -40,6 +44,12 @@ class DirectHandle:
 
     def __del__(self) -> None:
         close_array(self, "_array", self._pid)
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        domain = self._array._schema()._domain
+        x, y, z = (int(domain._dim(axis)._tile) for axis in range(3))
+        return (x, y, z)
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         query = self._query(self._ctx, self._array)
@@ -65,6 +75,12 @@ class PublicHandle:
     def __del__(self) -> None:
         close_array(self, "_array", self._pid)
 
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        domain = self._array.schema.domain
+        x, y, z = (int(domain.dim(axis).tile) for axis in range(3))
+        return (x, y, z)
+
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
         index = tuple(slice(a, b + 1) for a, b in ranges)
         out[...] = self._array.subarray(index, attrs=[VOXELS])[VOXELS].reshape(out.shape)
@@ -73,7 +89,10 @@ class PublicHandle:
 def _direct_works() -> bool:
     lt = getattr(tiledb, "libtiledb", None)
     needed = {
-        "Array": (),
+        "Array": ("_schema",),
+        "ArraySchema": ("_domain",),
+        "Dimension": ("_tile",),
+        "Domain": ("_dim",),
         "LayoutType": ("ROW_MAJOR",),
         "Query": ("set_subarray", "set_data_buffer", "_submit", "is_complete"),
         "QueryType": ("READ",),

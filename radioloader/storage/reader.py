@@ -25,11 +25,12 @@ import tiledb
 
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError
+from radioloader.storage import slabs
 from radioloader.storage._query import Handle, open_handle
 from radioloader.storage.blocks import BlockCache, tiles_of
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
-from radioloader.storage.request import ReadRequest, as_numpy, check_buffer, distribute, shape_of
+from radioloader.storage.request import ReadRequest, as_numpy, check_buffer, distribute, failure_of, shape_of
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class VolumeReader:
         self._check_process()
         request = ReadRequest(ref, box, target, pad_value)
         check_buffer(request)
-        for _, failure in self._read([request]):
+        for _, failure in self._read_parts([[request]]):
             raise failure
         return target
 
@@ -189,16 +190,55 @@ class VolumeReader:
         regions = [self._region(request) for request in requests]
         wanted = [(request.ref, request.inner, region) for request, region in zip(requests, regions, strict=True)]
         parts = [[requests[place] for place in group] for group in groups(wanted)]
-        threads = min(self._threads(), len(parts))
-        if threads <= 1:
-            outcomes = [self._read(part) for part in parts]
+        failed: dict[int, ReadError] = {}
+        for request, error in self._read_parts(parts):
+            failed.setdefault(id(request), error)
+        return {place: failed[id(request)] for place, request in enumerate(requests) if id(request) in failed}
+
+    def _read_parts(self, parts: Sequence[Sequence[ReadRequest]]) -> list[tuple[ReadRequest, ReadError]]:
+        """Read parts side by side, large ones in slabs; returns the requests that failed, perhaps more than once."""
+        spare = threads if (threads := self._threads()) > len(parts) else 1
+        pieces = [piece for part in parts for piece in self._pieces(part, spare)]
+        if min(threads, len(pieces)) <= 1:
+            outcomes = [self._read_piece(*piece) for piece in pieces]
         else:
             # Wait for all before returning: the buffers belong to the caller again then.
-            futures = [self._executor().submit(self._read, part) for part in parts]
+            futures = [self._executor().submit(self._read_piece, *piece) for piece in pieces]
             wait(futures)
             outcomes = [future.result() for future in futures]
-        failed = {id(request): error for outcome in outcomes for request, error in outcome}
-        return {place: failed[id(request)] for place, request in enumerate(requests) if id(request) in failed}
+        return [failure for outcome in outcomes for failure in outcome]
+
+    def _pieces(
+        self, part: Sequence[ReadRequest], threads: int
+    ) -> list[tuple[Sequence[ReadRequest], ReadRequest | None]]:
+        """A part as it is, or the slabs of its one large request and that request."""
+        request, inner = part[0], part[0].inner
+        itemsize, channels = np.dtype(request.ref.dtype).itemsize, request.ref.channels
+        if len(part) > 1 or inner is None or self._region(request) is not None:
+            return [(part, None)]
+        if prod(inner.shape) * itemsize * channels < slabs.LARGE:
+            return [(part, None)]
+        try:
+            tile = request.ref.tile or self._handle(request.ref)[0].tile
+        except tiledb.TileDBError:  # which the read will meet as well
+            return [(part, None)]
+        boxes = slabs.cut(
+            request.whole,
+            inner,
+            tile,
+            itemsize=itemsize,
+            channels=channels,
+            threads=threads,
+            direct=request.direct,
+        )
+        return [(part, None)] if len(boxes) == 1 else [([request.part(box)], request) for box in boxes]
+
+    def _read_piece(
+        self, requests: Sequence[ReadRequest], owner: ReadRequest | None
+    ) -> list[tuple[ReadRequest, ReadError]]:
+        """Read a part, or one slab of ``owner``, whose failure it then is."""
+        failures = self._read(requests)
+        return failures if owner is None else [(owner, failure_of(owner, error.__cause__)) for _, error in failures]
 
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
@@ -268,9 +308,7 @@ class VolumeReader:
                 return [failure for request in requests for failure in self._read([request])]
             if region is not None:  # perhaps what fails is beside the box
                 return [(requests[0], failure) for _, failure in self._read([replace(requests[0], region=None)])]
-            failure = ReadError(f"could not read box {requests[0].box or around} of {ref.describe()}: {error}")
-            failure.__cause__ = error
-            return [(requests[0], failure)]
+            return [(requests[0], failure_of(requests[0], error))]
         return []
 
     def _read_3d(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radioloader.errors import ShapeError
+from radioloader.errors import ReadError, ShapeError
 from radioloader.types import Box, VolumeRef
 
-__all__ = ["ReadRequest", "as_numpy", "check_buffer", "distribute", "shape_of"]
+__all__ = ["ReadRequest", "as_numpy", "check_buffer", "distribute", "failure_of", "shape_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +42,28 @@ class ReadRequest:
     def inner(self) -> Box | None:
         """The part of the region inside the volume; None when there is none."""
         return self.whole.clip(self.ref.shape)
+
+    @property
+    def direct(self) -> bool:
+        """Whether stored voxels are what goes into ``out``, and in their order."""
+        out = self.out if len(self.ref.shape) == 3 else self.out[0]
+        return (
+            out.dtype == np.dtype(self.ref.dtype)
+            and out.flags.c_contiguous
+            and not self.ref.scaled
+            and self.whole == self.inner
+        )
+
+    def part(self, box: Box) -> ReadRequest:
+        """The same of a box inside the region."""
+        return ReadRequest(self.ref, box, self.out[(..., *box.slices(self.whole.start))], self.pad_value)
+
+
+def failure_of(request: ReadRequest, error: BaseException | None) -> ReadError:
+    """What a caller is told of TileDB's ``error``."""
+    failure = ReadError(f"could not read box {request.box or request.inner} of {request.ref.describe()}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def distribute(
