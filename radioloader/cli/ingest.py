@@ -92,6 +92,7 @@ def ingest(
             for name in images
             if is_label_name(name)
         ]
+        _summary(report, sorted({*images, *labels}))
     except IngestError as error:
         typer.echo(f"error: {error}", err=True)
         _summary(error.report, sorted({*images, *labels}))
@@ -99,7 +100,6 @@ def ingest(
     except KeyboardInterrupt:
         typer.echo("interrupted; what was finished is in the store, and the same command continues", err=True)
         sys.exit(130)
-    _summary(report, sorted({*images, *labels}))
     raise typer.Exit(0 if report.ok else 1)
 
 

@@ -14,11 +14,9 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.storage._fork import close_array, gate
+from radioloader.storage._names import VOXELS
 
-__all__ = ["VOXELS", "DirectHandle", "Handle", "PublicHandle", "open_handle"]
-
-VOXELS = "voxels"
-"""Name of the one attribute of a voxel array."""
+__all__ = ["DirectHandle", "Handle", "PublicHandle", "open_handle"]
 
 
 class Handle(Protocol):

@@ -26,11 +26,14 @@ import tiledb
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError
 from radioloader.storage import slabs
+from radioloader.storage._fragment import UnknownLayout
 from radioloader.storage._query import Handle, open_handle
+from radioloader.storage._tiles import open_tiles
 from radioloader.storage.blocks import BlockCache, tiles_of
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
 from radioloader.storage.request import ReadRequest, as_numpy, check_buffer, distribute, failure_of, shape_of
+from radioloader.storage.uri import is_remote
 from radioloader.types import Box, VolumeRef
 
 if TYPE_CHECKING:
@@ -73,7 +76,7 @@ class VolumeReader:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._handles: OrderedDict[str, tuple[Handle, Lease]] = OrderedDict()
+        self._handles: OrderedDict[str, tuple[Handle, Lease | None]] = OrderedDict()
         self._scratch = threading.local()
         self._regions = BlockCache(_REGION_BYTES)
         self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
@@ -252,20 +255,27 @@ class VolumeReader:
                 weakref.finalize(self, _shutdown, self._pool, self._pid)
             return self._pool
 
-    def _handle(self, ref: VolumeRef) -> tuple[Handle, Lease]:
+    def _handle(self, ref: VolumeRef) -> tuple[Handle, Lease | None]:
         with self._lock:
             found = self._handles.get(ref.uri)
             if found is not None:
                 self._handles.move_to_end(ref.uri)
                 return found
-        lease = lease_for(ref.uri, self.config)
-        found = open_handle(ref.uri, lease.context), lease
+        found = self._open(ref.uri)
         with self._lock:
             # Handles in use by other threads live on until their read ends.
             self._handles[ref.uri] = found
             while len(self._handles) > self.config.read.max_open_arrays:
                 self._handles.popitem(last=False)
         return found
+
+    def _open(self, uri: str, *, tiles: bool = True) -> tuple[Handle, Lease | None]:
+        direct = tiles and self.config.read.direct and not is_remote(uri)
+        handle = open_tiles(uri, lambda: lease_for(uri, self.config).context) if direct else None
+        if handle is not None:
+            return handle, None
+        lease = lease_for(uri, self.config)
+        return open_handle(uri, lease.context), lease
 
     def _buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Memory of this thread, reused from read to read: fresh pages for every patch cost as much as decoding it."""
@@ -336,8 +346,16 @@ class VolumeReader:
     def _read_stored(self, ref: VolumeRef, time: int, box: Box, target: npt.NDArray[Any]) -> None:
         handle, lease = self._handle(ref)
         ranges = [(a, b - 1) for a, b in zip(box.start, box.stop, strict=True)]
-        handle.read(ranges + [(time, time)] * (len(ref.shape) - 3), target)
-        lease.count()
+        ranges += [(time, time)] * (len(ref.shape) - 3)
+        try:
+            handle.read(ranges, target)
+        except (UnknownLayout, OSError):
+            handle, lease = found = self._open(ref.uri, tiles=False)  # which says what is wrong, if anything is
+            handle.read(ranges, target)
+            with self._lock:
+                self._handles[ref.uri] = found
+        if lease is not None:
+            lease.count()
 
     def _read_tiles(self, ref: VolumeRef, time: int, box: Box, target: npt.NDArray[Any]) -> None:
         """Stored values of a box, from the tiles that are kept; those that are missing are read in one go."""

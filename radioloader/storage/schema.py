@@ -11,7 +11,7 @@ import tiledb
 from radioloader.config import CompressionConfig, SliceOrientation, TileConfig, WriteConfig
 from radioloader.errors import FormatError
 from radioloader.geometry import plane_axis
-from radioloader.storage._query import VOXELS
+from radioloader.storage._names import VOXELS
 
 __all__ = ["DTYPES", "tile_extents", "voxel_schema"]
 

@@ -171,12 +171,12 @@ def test_tile_aligned_patches_end_to_end(lesions: tuple[str, dict[str, Array]]) 
 def test_the_patches_of_a_region_cost_about_one_query(
     lesions: tuple[str, dict[str, Array]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from radioloader.storage import _query
+    from radioloader.storage import _tiles
 
     asked: list[Any] = []
-    plain = _query._handle_class.read
+    plain = _tiles.TileHandle.read
     monkeypatch.setattr(
-        _query._handle_class, "read", lambda self, ranges, out: asked.append(ranges) or plain(self, ranges, out)
+        _tiles.TileHandle, "read", lambda self, ranges, out: asked.append(ranges) or plain(self, ranges, out)
     )
     together = patches(lesions[0], rl.RegionPositions(4), label=None, patches_per_volume=8, patch_size=8)
     scattered = patches(lesions[0], rl.UniformPositions(), label=None, patches_per_volume=8, patch_size=8)

@@ -238,12 +238,12 @@ def test_blocks_stay_together_and_change_no_sample(turned: Any, plane: str, cont
 
 
 def test_a_block_is_read_at_once(brains: Any, monkeypatch: Any) -> None:
-    from radioloader.storage import _query
+    from radioloader.storage import _tiles
 
     asked: list[Any] = []
-    plain = _query._handle_class.read
+    plain = _tiles.TileHandle.read
     monkeypatch.setattr(
-        _query._handle_class, "read", lambda s, ranges, out: asked.append(ranges) or plain(s, ranges, out)
+        _tiles.TileHandle, "read", lambda s, ranges, out: asked.append(ranges) or plain(s, ranges, out)
     )
     for block, context, expected in ((8, 0, 4), (8, 1, 4), (1, 0, None)):
         # 16 slices of tiles of 8 in each of 2 volumes.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from radioloader import Box, StorageConfig, TileConfig, VolumeReader, VolumeRef
 from radioloader.config import ReadConfig
 from radioloader.errors import ReadError, ShapeError
-from radioloader.storage import _query
+from radioloader.storage import _tiles
 from radioloader.storage.joint import groups
 from radioloader.storage.reader import ReadRequest
 
@@ -54,13 +54,13 @@ class Queries:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.boxes: list[list[tuple[int, int]]] = []
-        plain = _query._handle_class.read
+        plain = _tiles.TileHandle.read
 
         def read(handle: Any, ranges: list[tuple[int, int]], out: Array) -> None:
             self.boxes.append(ranges)
             plain(handle, ranges, out)
 
-        monkeypatch.setattr(_query._handle_class, "read", read)
+        monkeypatch.setattr(_tiles.TileHandle, "read", read)
 
     def take(self) -> int:
         count, self.boxes = len(self.boxes), []

@@ -17,7 +17,7 @@ from radioloader import Box, StorageConfig, TileConfig, VolumeReader, VolumeRef
 from radioloader.config import ReadConfig
 from radioloader.errors import ReadError
 from radioloader.storage import slabs
-from radioloader.storage._query import DirectHandle
+from radioloader.storage._tiles import TileHandle
 from radioloader.storage.reader import ReadRequest
 from radioloader.storage.slabs import cut
 
@@ -154,13 +154,13 @@ def test_reads_in_slabs_equal_reads_in_one_piece(
 def queries(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[tuple[int, int]], Array, str]]:
     """The queries that are run: ranges, memory, thread."""
     seen: list[tuple[list[tuple[int, int]], Array, str]] = []
-    read = DirectHandle.read
+    read = TileHandle.read
 
-    def noted(self: DirectHandle, ranges: list[tuple[int, int]], out: Array) -> None:
+    def noted(self: TileHandle, ranges: list[tuple[int, int]], out: Array) -> None:
         seen.append((ranges, out, threading.current_thread().name))
         read(self, ranges, out)
 
-    monkeypatch.setattr(DirectHandle, "read", noted)
+    monkeypatch.setattr(TileHandle, "read", noted)
     return seen
 
 

@@ -1,0 +1,194 @@
+"""Reads the tiles of a local array without TileDB's query: half the CPU time of a random patch of an image, a quarter of a label's.
+
+TileDB cuts a box into its rows, copies them one by one and makes a decompressor for every 64 kB, whatever its configuration. Here a tile's
+compressed bytes are decoded and its part of the box copied at once, and tiles of which the metadata says that all cells are equal are
+neither read nor decoded. What is not as expected is TileDB's to read, and so is what fails here, so that errors are TileDB's.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zstandard
+
+from radioloader.storage._fragment import Fragment, UnknownLayout, open_fragment
+
+__all__ = ["TileHandle", "open_tiles"]
+
+_CHUNK = struct.Struct("<III")  # bytes before the filters, after them, of their metadata
+_local = threading.local()
+
+
+def open_tiles(uri: str, context: Any) -> TileHandle | None:
+    """Open the array at a local path; None where it is not laid out as this module knows it.
+
+    Args:
+        uri: The array.
+        context: Gives a TileDB context, where one is needed.
+    """
+    try:
+        return TileHandle(open_fragment(uri, context))
+    except (UnknownLayout, OSError):
+        return None
+
+
+class TileHandle:
+    """An open voxel array. Holds no file open; any number of threads may read."""
+
+    def __init__(self, fragment: Fragment) -> None:
+        self._fragment = fragment
+        layout = fragment.layout
+        self.tile = (layout.tile[0], layout.tile[1], layout.tile[2])
+        self._grid = layout.grid
+        self._plane = layout.tile[1] * layout.tile[2] * layout.dtype.itemsize
+
+    def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
+        """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (C-contiguous, of the stored dtype).
+
+        Raises:
+            UnknownLayout: A tile is not as expected.
+            OSError: The file cannot be read.
+        """
+        fragment = self._fragment
+        first = tuple(a for a, _ in ranges[:3])
+        cells = out.reshape([b - a + 1 for a, b in ranges[:3]])
+        # Reading opens the file each time, as TileDB does: descriptors are few, arrays are many.
+        file = -1
+        try:
+            for numbers, places in self._runs(ranges):
+                wanted = [n for n in numbers if n not in fragment.constant]
+                data, start = memoryview(b""), 0
+                if wanted:
+                    if file < 0:
+                        file = os.open(fragment.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                    start = fragment.offsets[wanted[0]]
+                    size = fragment.offsets[wanted[-1] + 1] - start
+                    data = memoryview(os.pread(file, size, start))
+                    if len(data) != size:
+                        raise UnknownLayout("the data end too soon")
+                for number, (corner, low, high) in zip(numbers, places, strict=True):
+                    xs, ys, zs = (slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
+                    value = fragment.constant.get(number)
+                    if value is not None:
+                        cells[xs, ys, zs] = value
+                    else:
+                        tile = data[fragment.offsets[number] - start : fragment.offsets[number + 1] - start]
+                        self._decode(tile, corner, low, high, cells[xs, ys, zs])
+        except (zstandard.ZstdError, struct.error, ValueError, IndexError) as error:
+            raise UnknownLayout(str(error)) from error
+        finally:
+            if file >= 0:
+                os.close(file)
+
+    def _runs(self, ranges: list[tuple[int, int]]) -> Iterator[tuple[list[int], list[Any]]]:
+        """Tiles that touch the box, those that follow each other in the file together: their numbers, and of each its first cell and the
+        part of it in the box (first cells, and one past the last)."""
+        (x0, x1), (y0, y1), (z0, z1) = ranges[:3]
+        tx, ty, tz = self.tile
+        _, gy, gz = self._grid[:3]
+        steps, time = (1, 0) if len(ranges) == 3 else (self._grid[3], ranges[3][0])
+        columns = range(z0 // tz, z1 // tz + 1)
+        along = [(k * tz, max(k * tz, z0), min(k * tz + tz, z1 + 1)) for k in columns]
+        for i in range(x0 // tx, x1 // tx + 1):
+            x = i * tx
+            low_x, high_x = max(x, x0), min(x + tx, x1 + 1)
+            for j in range(y0 // ty, y1 // ty + 1):
+                y = j * ty
+                low_y, high_y = max(y, y0), min(y + ty, y1 + 1)
+                numbers = [((i * gy + j) * gz + k) * steps + time for k in columns]
+                places = [((x, y, z), (low_x, low_y, a), (high_x, high_y, b)) for z, a, b in along]
+                if steps == 1:
+                    yield numbers, places
+                else:  # other time points lie between them
+                    yield from ([[number], [place]] for number, place in zip(numbers, places, strict=True))  # type: ignore[misc]
+
+    def _decode(self, tile: memoryview, corner: Any, low: Any, high: Any, out: npt.NDArray[Any]) -> None:
+        """Decode the chunks of a tile that hold a part of the box, into that part."""
+        layout, plane = self._fragment.layout, self._plane
+        x, y, z = corner
+        ys, zs = slice(low[1] - y, high[1] - y), slice(low[2] - z, high[2] - z)
+        begin, end = low[0] - x, high[0] - x  # planes of the tile
+        whole: npt.NDArray[np.uint8] | None = None
+        at = 0
+        for length, packed in _chunks(tile, layout.shuffle):
+            if at < end * plane and at + length > begin * plane:
+                raw = np.frombuffer(_decompress(packed), np.uint8)
+                if len(raw) != length:
+                    raise UnknownLayout("length of a chunk")
+                if at % plane or length % plane:  # planes lie across chunks: put together first
+                    if whole is None:
+                        whole = np.empty(plane * layout.tile[0], np.uint8)
+                    _unshuffled(raw, layout, whole[at : at + length].view(layout.dtype))
+                else:
+                    first, last = max(begin, at // plane), min(end, (at + length) // plane)
+                    self._place(
+                        raw, slice(first - at // plane, last - at // plane), ys, zs, out[first - begin : last - begin]
+                    )
+            at += length
+        if at != plane * layout.tile[0]:
+            raise UnknownLayout("length of a tile")
+        if whole is not None:
+            out[...] = whole.view(layout.dtype).reshape(layout.tile[:3])[begin:end, ys, zs]
+
+    def _place(self, raw: npt.NDArray[np.uint8], xs: slice, ys: slice, zs: slice, out: npt.NDArray[Any]) -> None:
+        """Put cells of whole planes where they belong."""
+        layout = self._fragment.layout
+        planes = (-1, layout.tile[1], layout.tile[2])
+        if not layout.shuffle:
+            out[...] = raw.view(layout.dtype).reshape(planes)[xs, ys, zs]
+            return
+        # Byte 0 of all cells, byte 1 of all cells, ...
+        values = raw.reshape(layout.dtype.itemsize, *planes)[:, xs]
+        if layout.dtype.itemsize == 2:  # a third faster than placing bytes
+            words = values[1].astype(np.uint16)
+            words <<= 8
+            words |= values[0]
+            out[...] = words.view(layout.dtype)[:, ys, zs]
+            return
+        places = np.lib.stride_tricks.as_strided(
+            out.view(np.uint8), (*out.shape, layout.dtype.itemsize), (*out.strides, 1)
+        )
+        for byte in range(layout.dtype.itemsize):
+            places[..., byte] = values[byte, :, ys, zs]
+
+
+def _unshuffled(raw: npt.NDArray[np.uint8], layout: Any, out: npt.NDArray[Any]) -> None:
+    if layout.shuffle:
+        out.view(np.uint8).reshape(-1, layout.dtype.itemsize)[...] = raw.reshape(layout.dtype.itemsize, -1).T
+    else:
+        out.view(np.uint8)[...] = raw
+
+
+def _chunks(tile: memoryview, shuffle: bool) -> Iterator[tuple[int, memoryview]]:
+    """Length before the filters and compressed bytes of each chunk."""
+    (number,) = struct.unpack_from("<Q", tile)
+    at = 8
+    parts = 2 if shuffle else 1  # of metadata: how long the part is, before and after the filter
+    for _ in range(number):
+        length, filtered, metadata = _CHUNK.unpack_from(tile, at)
+        if metadata != 8 + 8 * parts:
+            raise UnknownLayout("metadata of a chunk")
+        own, count, *lengths = struct.unpack_from(f"<II{2 * parts}I", tile, at + 12)
+        # Shuffling has its lengths before the chunk's bytes as metadata of its own.
+        skipped = lengths[1] if shuffle else 0
+        if own != parts - 1 or count != 1 or lengths[-2] != length or skipped + lengths[-1] != filtered:
+            raise UnknownLayout("parts of a chunk")
+        at += 12 + metadata
+        yield length, tile[at + skipped : at + filtered]
+        at += filtered
+    if at != len(tile):
+        raise UnknownLayout("length of a tile")
+
+
+def _decompress(data: memoryview) -> bytes:
+    decompressor = getattr(_local, "zstd", None)
+    if decompressor is None:
+        decompressor = _local.zstd = zstandard.ZstdDecompressor()
+    result: bytes = decompressor.decompress(data)
+    return result
