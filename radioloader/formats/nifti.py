@@ -14,17 +14,16 @@ import logging
 import math
 import os
 import secrets
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from radioloader.errors import FormatError
+from radioloader.formats._stream import CHUNK, explained, fill, open_stream, skip, up_to_garbage
 from radioloader.geometry import affine_problem
 
 __all__ = ["SUFFIXES", "NiftiHeader", "read_header", "read_voxels", "source_files", "stem", "write_nifti"]
@@ -32,7 +31,8 @@ __all__ = ["SUFFIXES", "NiftiHeader", "read_header", "read_voxels", "source_file
 SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 _TEXT_FIELDS = ("data_type", "db_name", "descrip", "aux_file")
 _DEFLATE_LIMIT = 1100  # no gzip stream expands more than about 1,032 times
-_CHUNK = 2**20
+_PLANES = 16
+_RUN = 16 * 2**20  # bytes of planes that are read at a time, at most, unless one is larger
 _NIFTI1, _NIFTI2 = 348, 540  # bytes of a header
 
 
@@ -111,20 +111,31 @@ def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
         FormatError: The file cannot be used; the message names it and says why.
     """
     header_file, _ = source_files(path)
-    with _explained(header_file), _open(header_file) as (stream, _):
+    with explained(header_file), open_stream(header_file) as (stream, _):
         block = stream.read(_NIFTI2)
     return _parse(block, Path(path))
 
 
-def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[Any], str]:
-    """Read a NIfTI file whole.
+def read_voxels(
+    path: str | os.PathLike[str],
+    *,
+    begin: Callable[[NiftiHeader], npt.NDArray[Any]] | None = None,
+    visit: Callable[[npt.NDArray[Any]], object] | None = None,
+) -> tuple[NiftiHeader, npt.NDArray[Any], str]:
+    """Read a NIfTI file whole, some planes at a time: besides the voxels' own memory a few MB are in use.
+
+    Args:
+        path: The file, or either one of a pair.
+        begin: Gives the memory for the voxels, (X, Y, Z[, T]) of the header's dtype and in any order; None takes new one in Fortran order.
+        visit: Is shown all voxels in the file's order, run by run (1-D, native byte order), while they are in the cache. A run's memory is
+            used again for the next one.
 
     Returns:
-        The header; the voxels as stored (unscaled, native byte order), (X, Y, Z[, T]) in Fortran order; and the SHA-256 of the
-        source file's bytes (of header and voxel file for a pair).
+        The header; the voxels as stored (unscaled, native byte order), (X, Y, Z[, T]); and the SHA-256 of the source file's bytes (of
+        header and voxel file for a pair).
 
     Raises:
-        FormatError: The file cannot be used; the message names it and says why.
+        FormatError: The file cannot be used; the message names it and says why. By then some voxels may have been visited.
     """
     header_file, voxel_file = source_files(path)
     digest = hashlib.sha256()
@@ -134,33 +145,65 @@ def read_voxels(path: str | os.PathLike[str]) -> tuple[NiftiHeader, npt.NDArray[
     expected = math.prod(header.shape) * file_dtype.itemsize
     if header_file != voxel_file:
         digest.update(header_file.read_bytes())
-    with _explained(voxel_file), _open(voxel_file, digest) as (stream, raw):
+    with explained(voxel_file), open_stream(voxel_file, digest) as (stream, raw):
         size = voxel_file.stat().st_size
         # Before allocating: a broken header may promise terabytes.
         if expected > size * (_DEFLATE_LIMIT if stream is not raw else 1):
             raise FormatError(
                 f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises"
             )
-        offset = int(nibabel_header.get_data_offset())
-        _skip(stream, offset, voxel_file)
-        voxels = np.empty(expected, np.uint8)
-        got = _fill(stream, voxels.data)
-        if got < expected:
-            raise FormatError(
-                f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}"
-            )
+        skip(stream, int(nibabel_header.get_data_offset()), voxel_file)
+        array = np.empty(header.shape, header.dtype, order="F") if begin is None else begin(header)
+        got = 0
+        for place, memory in _planes(array, file_dtype):
+            count = fill(stream, memory.data)
+            got += count
+            if count < len(memory):
+                raise FormatError(
+                    f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}"
+                )
+            run = memory.view(file_dtype)
+            if file_dtype != header.dtype:
+                run = run.byteswap(inplace=True).view(header.dtype)
+            if visit is not None:
+                visit(run)
+            _put(run, place)
         # To the end: the gzip checksum, and the hash of the whole file
-        with _up_to_garbage() as garbage:
-            while stream.read(_CHUNK):
+        with up_to_garbage() as garbage:
+            while stream.read(CHUNK):
                 pass
-        while raw.read(_CHUNK):
+        while raw.read(CHUNK):
             pass
     if garbage:
         header = replace(header, notes=(*header.notes, "what follows the compressed data is not gzip; it was left out"))
-    array = voxels.view(file_dtype).reshape(header.shape, order="F")
-    if file_dtype != header.dtype:
-        array = array.byteswap(inplace=True).view(header.dtype)
     return header, array, digest.hexdigest()
+
+
+def _planes(
+    array: npt.NDArray[Any], file_dtype: np.dtype[Any]
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]]:
+    """The planes of an array (X, Y, Z[, T]) in the file's order, some at a time: their view (X, Y, n), and memory for their bytes, which is
+    used again."""
+    x, y, z = array.shape[:3]
+    plane = x * y * file_dtype.itemsize
+    count = max(1, min(_PLANES, z, _RUN // plane))
+    memory = np.empty(count * plane, np.uint8)
+    for volume in [array] if array.ndim == 3 else np.moveaxis(array, 3, 0):
+        for first in range(0, z, count):
+            place = volume[:, :, first : first + count]
+            yield place, memory[: place.shape[2] * plane]
+
+
+def _put(run: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
+    """Copy voxels in Fortran order to a view (X, Y, n) of any order."""
+    planes = run.reshape(place.shape, order="F")
+    if place.strides[0] == place.itemsize:
+        place[...] = planes
+        return
+    # Turned to C order as a whole, each voxel would touch another cache line. Row by row, the lines of the next row's are in the cache:
+    # measured to be two to four times faster (512x512x280 int16: 0.15 s).
+    for row in range(place.shape[1]):
+        place[:, row] = planes[:, row]
 
 
 def write_nifti(
@@ -291,86 +334,3 @@ def _nibabel_header(block: bytes, *, check: bool = False) -> Any:
         return kind.from_fileobj(io.BytesIO(block), check=check)
     finally:
         logger.setLevel(level)
-
-
-class _Hashing(io.RawIOBase):
-    """A file that feeds what is read from it to a digest."""
-
-    def __init__(self, file: BinaryIO, digest: Any) -> None:
-        self._file, self._digest = file, digest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = cast(Any, self._file).readinto(buffer)
-        if self._digest is not None:
-            self._digest.update(memoryview(buffer)[:count])
-        return int(count)
-
-
-@contextmanager
-def _open(path: Path, digest: Any = None) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """The decompressed stream of a file and the stream below it: the same one where the first bytes (not the name) say that the file
-    is not compressed."""
-    with open(path, "rb", buffering=0) as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        raw = cast(BinaryIO, io.BufferedReader(_Hashing(cast(BinaryIO, file), digest), buffer_size=_CHUNK))
-        if path.stat().st_size == 0:
-            raise FormatError(f"{path}: the file is empty (0 bytes)")
-        if compressed:
-            with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                yield cast(BinaryIO, stream), raw
-        else:
-            yield raw, raw
-
-
-@contextmanager
-def _up_to_garbage() -> Iterator[list[str]]:
-    """Ends where something else than gzip follows a whole, checked gzip stream, and then holds what Python says of it. nibabel never
-    looks there. Only for what comes after the bytes that are needed: these must be whole."""
-    found: list[str] = []
-    try:
-        yield found
-    except gzip.BadGzipFile as error:
-        if not str(error).startswith(
-            "Not a gzipped file"
-        ):  # as opposed to a wrong checksum, or a broken further stream
-            raise
-        found.append(str(error))
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except EOFError as error:
-        raise FormatError(
-            f"{path}: truncated: the compressed data end before their end marker; copy or download the file again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise FormatError(f"{path}: corrupt gzip data ({error}); copy or download the file again") from error
-    except FormatError:
-        raise
-    except OSError as error:
-        raise FormatError(f"{path}: could not be read: {error.strerror or error}") from error
-
-
-def _skip(stream: BinaryIO, count: int, path: Path) -> None:
-    left = count
-    while left:
-        part = stream.read(min(left, _CHUNK))
-        if not part:
-            raise FormatError(f"{path}: truncated, it ends {left} bytes before the voxels begin")
-        left -= len(part)
-
-
-def _fill(stream: BinaryIO, view: memoryview) -> int:
-    done = 0
-    while done < len(view):
-        count = cast(Any, stream).readinto(view[done : done + 16 * _CHUNK])
-        if not count:
-            break
-        done += count
-    return done

@@ -10,11 +10,84 @@ import numpy.typing as npt
 
 from radioloader.storage.catalog import FOREGROUND_COORDINATES
 
-__all__ = ["MAX_CLASSES", "foreground", "occupied", "statistics"]
+__all__ = ["MAX_CLASSES", "Statistics", "foreground", "occupied", "statistics"]
 
 _CHUNK = 2**20
+_BLOCK = 2**15
 MAX_CLASSES = 1024
 """Classes above which a label volume gets no foreground index: it is a map of something else."""
+
+
+class Statistics:
+    """Statistics of a volume's values (stored ones times ``slope`` plus ``intercept``), of which the voxels come run by run.
+
+    Integers of up to 16 bits are summed exactly, in blocks that stay in the cache. All others are summed in stretches of 2^20 voxels,
+    however they come.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], slope: float, intercept: float) -> None:
+        self._slope, self._intercept = slope, intercept
+        self._floating = dtype.kind == "f"
+        self._exact = dtype.kind in "iu" and dtype.itemsize <= 2
+        self._buffer = np.empty(_BLOCK if self._exact else _CHUNK, np.float64)
+        self._other = np.empty_like(self._buffer)
+        self._filled = self._seen = 0
+        self._low, self._high = np.inf, -np.inf
+        self._count = self._nonzero = 0
+        self._total = self._squares = self._shift = 0.0
+
+    def add(self, run: npt.NDArray[Any]) -> None:
+        """Count the next voxels, in the file's order (1-D)."""
+        self._seen += run.size
+        done = 0
+        while done < run.size:
+            part = run[done : done + self._buffer.size - self._filled]
+            self._buffer[self._filled : self._filled + part.size] = part
+            done += part.size
+            self._filled += part.size
+            if self._exact or self._filled == self._buffer.size:
+                self._flush()
+
+    def _flush(self) -> None:
+        values = self._buffer[: self._filled]
+        self._filled = 0
+        if self._floating and not np.isfinite(values).all():
+            values = values[np.isfinite(values)]
+        if not values.size:
+            return
+        if not self._count:
+            self._shift = float(values[0])  # keeps the sum of squares small where all values are large
+        other = self._other[: values.size]
+        if self._intercept:
+            scaled = np.multiply(values, self._slope, out=other)
+            scaled += self._intercept
+            self._nonzero += int(np.count_nonzero(scaled))
+        else:
+            self._nonzero += int(np.count_nonzero(values))
+        self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+        values -= self._shift
+        self._total += float(values.sum())
+        # Not np.dot: BLAS starts threads, which cost more than they save here, and the last digits would depend on their number.
+        self._squares += float(np.multiply(values, values, out=other).sum())
+        self._count += values.size
+
+    def result(self) -> dict[str, float]:
+        """What :func:`statistics` returns."""
+        self._flush()
+        result = {"nonfinite": self._seen - self._count, "nonzero": self._nonzero}
+        if not self._count:
+            return dict.fromkeys(("stat_min", "stat_max", "stat_mean", "stat_std"), float("nan")) | result
+        slope, intercept = self._slope, self._intercept
+        mean = self._total / self._count
+        variance = max(0.0, self._squares / self._count - mean * mean)
+        ends = sorted((self._low * slope + intercept, self._high * slope + intercept))
+        return {
+            "stat_min": ends[0],
+            "stat_max": ends[1],
+            "stat_mean": (mean + self._shift) * slope + intercept,
+            "stat_std": abs(slope) * variance**0.5,
+            **result,
+        }
 
 
 def statistics(voxels: npt.NDArray[Any], slope: float, intercept: float) -> dict[str, float]:
@@ -24,37 +97,10 @@ def statistics(voxels: npt.NDArray[Any], slope: float, intercept: float) -> dict
         ``stat_min``, ``stat_max``, ``stat_mean``, ``stat_std`` over finite voxels (NaN when there are none), ``nonfinite`` (voxels
         that are NaN or infinite) and ``nonzero``.
     """
-    low, high = np.inf, -np.inf
-    count = nonzero = 0
-    total = squares = shift = 0.0
-    floating = voxels.dtype.kind == "f"
+    counted = Statistics(voxels.dtype, slope, intercept)
     for chunk in _chunks(voxels):
-        if floating:
-            chunk = chunk[np.isfinite(chunk)]
-        if not chunk.size:
-            continue
-        values = chunk.astype(np.float64)
-        if not count:
-            shift = float(values[0])  # keeps the sum of squares small where all values are large
-        nonzero += int(np.count_nonzero(values * slope + intercept if intercept else values))
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-        values -= shift
-        total += float(values.sum())
-        squares += float(np.dot(values, values))
-        count += chunk.size
-    result = {"nonfinite": voxels.size - count, "nonzero": nonzero}
-    if not count:
-        return dict.fromkeys(("stat_min", "stat_max", "stat_mean", "stat_std"), float("nan")) | result
-    mean = total / count
-    variance = max(0.0, squares / count - mean * mean)
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    return {
-        "stat_min": ends[0],
-        "stat_max": ends[1],
-        "stat_mean": (mean + shift) * slope + intercept,
-        "stat_std": abs(slope) * variance**0.5,
-        **result,
-    }
+        counted.add(chunk)
+    return counted.result()
 
 
 def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool_]]:
@@ -68,13 +114,14 @@ def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool
         Masks (X,), (Y,), (Z,).
     """
     x, y, z = (np.zeros(n, np.bool_) for n in voxels.shape[:3])
-    for start in range(0, voxels.shape[2], _SLAB):
-        mask = voxels[:, :, start : start + _SLAB] != empty
+    for start in range(0, voxels.shape[0], _SLAB):
+        mask = voxels[start : start + _SLAB] != empty
         if mask.ndim == 4:
             mask = mask.any(axis=3)
-        x |= mask.any(axis=(1, 2))
-        y |= mask.any(axis=(0, 2))
-        z[start : start + _SLAB] = mask.any(axis=(0, 1))
+        x[start : start + _SLAB] = mask.any(axis=(1, 2))
+        plane = mask.any(axis=0)
+        y |= plane.any(axis=1)
+        z |= plane.any(axis=0)
     return [x, y, z]
 
 
@@ -104,8 +151,10 @@ def foreground(
         return []
     # First how many, then which ones, slab by slab: the places of a large background would need eight times the volume's memory.
     counts: dict[int, int] = {}
+    classes_of: list[tuple[list[int], list[int]]] = []
     for slab in _slabs(voxels):
-        for value, count in zip(*_classes(slab), strict=True):
+        classes_of.append(_classes(slab))
+        for value, count in zip(*classes_of[-1], strict=True):
             counts[value] = counts.get(value, 0) + count
         if len(counts) > MAX_CLASSES:
             return []
@@ -117,7 +166,7 @@ def foreground(
     seen = dict.fromkeys(counts, 0)
     found: dict[int, list[npt.NDArray[Any]]] = {value: [] for value in counts}
     for number, slab in enumerate(_slabs(voxels)):
-        for value, count in zip(*_classes(slab), strict=True):
+        for value, count in zip(*classes_of[number], strict=True):
             wanted = ranks[value]
             first, last = np.searchsorted(wanted, [seen[value], seen[value] + count])
             if last > first:
@@ -143,7 +192,12 @@ def _slabs(voxels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 def _classes(slab: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
     """The distinct values of a slab and how often each occurs."""
     if slab.dtype == np.uint8:  # what labels nearly always are; sorting is ten times slower
-        histogram = np.bincount(slab.ravel(order="K"), minlength=256)
+        flat = slab.ravel(order="K")
+        # By pairs of voxels: half as many to count, and half the memory for what numpy counts, which is whole numbers of 8 bytes.
+        pairs = np.bincount(flat[: flat.size // 2 * 2].view(np.uint16), minlength=2**16).reshape(256, 256)
+        histogram = pairs.sum(axis=0) + pairs.sum(axis=1)
+        if flat.size % 2:
+            histogram[flat[-1]] += 1
         values = np.flatnonzero(histogram)
         return values.tolist(), histogram[values].tolist()
     values, counts = np.unique(slab, return_counts=True)

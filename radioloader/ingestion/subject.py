@@ -20,10 +20,11 @@ import tiledb
 
 from radioloader.config import SliceOrientation, StorageConfig
 from radioloader.errors import FormatError, GridMismatchError, RadioloaderError, StoreWriteError
-from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
-from radioloader.formats.orientation import reorient, turn_grid
+from radioloader.formats.nifti import NiftiHeader, read_header, source_files
+from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
-from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied, statistics
+from radioloader.ingestion.intake import Intake
+from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied
 from radioloader.ingestion.stored import Known
 from radioloader.storage.catalog import obs_row, pack_occupied
 from radioloader.storage.uri import join
@@ -160,17 +161,15 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
     known = task.known.get(name)
     if known is not None and known.recipe == recipe and known.source_hash == _file_hash(path):
         return
-    header, voxels, source_hash = read_voxels(path)
-    content_hash = _content_hash(header, voxels)
-    source_codes = axcodes(header.affine)
-    codes = task.orientation or source_codes
-    turned, affine = reorient(voxels, header.affine, source_codes, codes)
-    numbers = statistics(voxels, header.slope, header.intercept)
+    volume = Intake(path, task.orientation)
+    header, numbers = volume.header, volume.statistics
     if numbers["nonfinite"]:
         result.notes.append(f"{path}: {int(numbers['nonfinite'])} voxels are NaN or infinite; kept as they are")
     result.notes += [f"{path}: {note}" for note in header.notes]
     if target.kind == "label":
-        rows = foreground(turned, bytes.fromhex(content_hash), slope=header.slope, intercept=header.intercept)
+        rows = foreground(
+            volume.voxels, bytes.fromhex(volume.content_hash), slope=header.slope, intercept=header.intercept
+        )
         if not rows:
             result.notes.append(
                 f"{path}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
@@ -178,27 +177,27 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
         obs_id = f"{task.subject}_{name}"
         result.foreground[name] = [{"obs_id": obs_id, **row} for row in rows]
     owner = f"subject {task.subject!r}, collection {name!r}"
-    uri = write_volume(target.uri, turned, codes=codes, config=task.config, owner=owner)
+    uri = write_volume(target.uri, volume.voxels, codes=volume.codes, config=task.config, owner=owner)
     written.append(join(target.uri, uri))
-    result.voxel_bytes += voxels.nbytes
+    result.voxel_bytes += volume.voxels.nbytes
     result.rows[name] = obs_row(
         obs_id=f"{task.subject}_{name}",
         obs_subject_id=task.subject,
         uri=uri,
-        shape=turned.shape,
+        shape=volume.voxels.shape,
         dtype=header.dtype.name,
         slope=header.slope,
         intercept=header.intercept,
-        affine=affine,
-        spacing=spacing(affine),
-        axcodes=codes,
-        source_axcodes=source_codes,
+        affine=volume.affine,
+        spacing=spacing(volume.affine),
+        axcodes=volume.codes,
+        source_axcodes=volume.source_codes,
         header=header.block,
         source=path,
-        source_hash=source_hash,
-        content_hash=content_hash,
+        source_hash=volume.source_hash,
+        content_hash=volume.content_hash,
         recipe=recipe,
-        occupied=pack_occupied(occupied(turned, _empty_value(target.kind, header, numbers))),
+        occupied=pack_occupied(occupied(volume.voxels, _empty_value(target.kind, header, numbers))),
         statistics=numbers,
     )
 
@@ -279,13 +278,4 @@ def _file_hash(path: str) -> str:
                     digest.update(block)
     except OSError as error:
         raise FormatError(f"{Path(path)}: could not be read: {error.strerror or error}") from error
-    return digest.hexdigest()
-
-
-def _content_hash(header: NiftiHeader, voxels: npt.NDArray[Any]) -> str:
-    """Hash of what the file says, however it is compressed: dtype, shape, scaling, affine and voxels in the file's order."""
-    digest = hashlib.sha256()
-    digest.update(f"{header.dtype.str} {voxels.shape} {header.slope!r} {header.intercept!r}".encode())
-    digest.update(np.ascontiguousarray(header.affine, "<f8").tobytes())
-    digest.update(np.ascontiguousarray(voxels.reshape(-1, order="F")).data)
     return digest.hexdigest()
