@@ -242,9 +242,7 @@ def test_a_block_is_read_at_once(brains: Any, monkeypatch: Any) -> None:
 
     asked: list[Any] = []
     plain = _tiles.TileHandle.read
-    monkeypatch.setattr(
-        _tiles.TileHandle, "read", lambda s, ranges, out: asked.append(ranges) or plain(s, ranges, out)
-    )
+    monkeypatch.setattr(_tiles.TileHandle, "read", lambda s, ranges, out: asked.append(ranges) or plain(s, ranges, out))
     for block, context, expected in ((8, 0, 4), (8, 1, 4), (1, 0, None)):
         # 16 slices of tiles of 8 in each of 2 volumes.
         dataset = rl.SliceDataset(
