@@ -49,12 +49,12 @@ class TileConfig:
 
     Attributes:
         orientation: Shape of the tiles; a string of the same name works too.
-        extent: Edge of isotropic tiles in voxels.
+        extent: Edge of isotropic tiles in voxels; with 32, random patches and slices take least processor time.
         custom: Tile extents (x, y, z) in voxels; implies ``orientation=CUSTOM``.
     """
 
     orientation: SliceOrientation = SliceOrientation.ISOTROPIC
-    extent: int = 64
+    extent: int = 32
     custom: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:

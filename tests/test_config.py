@@ -61,7 +61,7 @@ def test_values_that_are_not_allowed(make: Callable[[], Any], message: str) -> N
 
 def test_tiles() -> None:
     assert TileConfig(orientation="axial").orientation is SliceOrientation.AXIAL  # type: ignore[arg-type]
-    assert TileConfig() == TileConfig(orientation=SliceOrientation.ISOTROPIC, extent=64)
+    assert TileConfig() == TileConfig(orientation=SliceOrientation.ISOTROPIC, extent=32)
     custom = TileConfig(custom=[4, 5, 6])  # type: ignore[arg-type]
     assert (custom.custom, custom.orientation) == ((4, 5, 6), SliceOrientation.CUSTOM)
     assert hash(custom) == hash(TileConfig(custom=(4, 5, 6)))

@@ -50,7 +50,7 @@ class DataLoader(_Base):
         num_workers: Processes that read; 0 reads in this one, with threads.
         num_threads: Threads of this process that read whole batches ahead, where there are no workers: no fork, no copies between
             processes. Transforms and ``collate_fn`` then run in the thread that takes the batch. None takes as many as cores, at
-            most 8, for this package's datasets; 0 reads a batch when it is asked for.
+            most 8, for this package's datasets (``threads`` says how many); 0 reads a batch when it is asked for.
         collate_fn: Makes a batch of samples; None takes this package's :func:`~radioloader.collate`.
         pin_memory: Copy batches into pinned memory.
         drop_last: Drop the last batch when it is not full.
@@ -92,8 +92,8 @@ class DataLoader(_Base):
         if isinstance(worker_init_fn, _StartWorker):  # Lightning makes a loader anew from another one's attributes
             worker_init_fn = worker_init_fn.then
         self.num_threads = num_threads  # as it was given: Lightning makes loaders anew from their attributes
-        self._threads = threads_for(num_threads, num_workers, ours)
-        self.stats = stats.LoaderStats(num_workers, self._threads)
+        self.threads = threads_for(num_threads, num_workers, ours)
+        self.stats = stats.LoaderStats(num_workers, self.threads)
         super().__init__(
             dataset,
             batch_size,
@@ -156,8 +156,8 @@ class DataLoader(_Base):
         return batches, self._running
 
     def _get_iterator(self) -> Any:
-        if self._threads and not self.num_workers:
-            return ReadAhead(self, self._threads)
+        if self.threads and not self.num_workers:
+            return ReadAhead(self, self.threads)
         return super()._get_iterator()
 
     def set_epoch(self, epoch: int) -> None:

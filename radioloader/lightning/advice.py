@@ -27,6 +27,7 @@ class Settings:
         on_gpu: Whether batches go to another device.
         device_transform: Whether the data module transforms batches there.
         patches: Whether samples are randomly placed patches.
+        num_threads: Threads that read ahead, where there are no workers.
     """
 
     num_workers: int
@@ -37,6 +38,12 @@ class Settings:
     on_gpu: bool = False
     device_transform: bool = False
     patches: bool = False
+    num_threads: int = 0
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether threads read, and the model's process does the rest."""
+        return self.num_threads > 0 and not self.num_workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +79,37 @@ class Epoch:
         """Seconds that a process takes to make a batch."""
         return (self.read + self.decode + self.transform + self.collate) / max(self.batches, 1)
 
-    def shares(self, workers: int) -> dict[str, float]:
+    def shares(self, settings: Settings) -> dict[str, float]:
         """Share of the steps' time that was waited for each of :data:`STAGES`; their sum is the share that was waited at all.
 
-        Workers make batches while the model works: the wait for them is divided as their time is. What they cannot explain, since they
-        would have been quick enough, is ``other``; of the first batch it is ``start``, the start of worker processes.
+        Workers make batches while the model works: the wait for them is divided as their time is. Threads only read meanwhile: the rest is
+        waited for in full. What they cannot explain, since they would have been quick enough, is ``other``; of the first batch it is
+        ``start``, the start of worker processes.
         """
-        total = max(self.total, 1e-9)
+        total, workers = max(self.total, 1e-9), settings.num_workers
         start = min(max(0.0, self.first - self.made_s), self.wait) if workers else 0.0
         wait = self.wait - start
-        possible = self.made_s * (self.steps / max(1, workers) + (1 if workers else 0))
-        explained = min(wait, possible)
-        made = max(self.made_s * self.batches, 1e-9)
-        parts = {name: explained * getattr(self, name) / made for name in ("read", "decode", "transform", "collate")}
+        stages: tuple[str, ...] = ("read", "decode", "transform", "collate")
+        parts = dict.fromkeys(stages, 0.0)
+        if settings.reads_ahead:
+            # As many batches were finished as steps were made; more may have been read.
+            for name in ("transform", "collate"):
+                parts[name] = min(getattr(self, name), wait)
+                wait -= parts[name]
+            stages = ("read", "decode")
+        spent = sum(getattr(self, name) for name in stages)
+        side_by_side = settings.num_threads if settings.reads_ahead else max(1, workers)
+        ahead = 1 if workers or settings.reads_ahead else 0
+        explained = min(wait, spent / max(self.batches, 1) * (self.steps / side_by_side + ahead))
+        for name in stages:
+            parts[name] = explained * getattr(self, name) / max(spent, 1e-9)
         parts |= {"transfer": self.transfer, "start": start, "other": wait - explained}
         return {name: parts[name] / total for name in STAGES}
 
 
 def advice(epoch: Epoch, settings: Settings) -> str:
     """One line: how much was waited, for what, and what to change."""
-    shares = epoch.shares(settings.num_workers)
+    shares = epoch.shares(settings)
     waited = sum(shares.values())
     if waited < _ENOUGH:
         return f"waiting for data {waited:.0%} of the time: nothing to change"
@@ -106,12 +124,28 @@ def _change(worst: str, epoch: Epoch, settings: Settings) -> str:
         if not settings.persistent_workers:
             return "set loader_kwargs={'persistent_workers': True}, so that workers are not started in every epoch"
         return "workers are started once; longer epochs (patches_per_volume=) or fewer workers make that matter less"
+    if settings.reads_ahead:
+        return _beside_threads(worst, epoch, settings)
     more = _more_workers(worst, epoch, settings)
     if more > settings.num_workers:
         return f"raise num_workers from {settings.num_workers} to {more}"
     if settings.num_workers and _busy(epoch, settings) < 1:
         # On average they are quick enough: batches come unevenly.
         return f"raise prefetch_factor from {settings.prefetch_factor} to {2 * settings.prefetch_factor}"
+    return _cheaper(worst, settings)
+
+
+def _beside_threads(worst: str, epoch: Epoch, settings: Settings) -> str:
+    """What helps where threads read ahead, and the model's process transforms and collates."""
+    if worst in ("transform", "collate") and settings.cores > 1:
+        return f"raise num_workers from 0 to {_more_workers(worst, epoch, settings)}"
+    if worst in ("read", "decode"):
+        made_s = (epoch.read + epoch.decode) / max(epoch.batches, 1)
+        step = max((epoch.total - epoch.wait) / max(epoch.steps, 1), 1e-6)
+        most = settings.cores * (4 if worst == "read" else 1)
+        more = min(math.ceil(made_s / step), most)
+        if more > settings.num_threads:
+            return f"raise num_threads from {settings.num_threads} to {more} (loader_kwargs={{'num_threads': {more}}})"
     return _cheaper(worst, settings)
 
 
@@ -142,7 +176,7 @@ def _cheaper(worst: str, settings: Settings) -> str:
     if worst == "decode":
         if settings.patches:
             return "all cores decode: cut several patches from what is decoded once, positions=RegionPositions(...)"
-        return "all cores decode: ingest with a compression that is quicker to read, CompressionConfig('lz4')"
+        return "all cores decode: ingest with tiles that fit what is read, TileConfig(...); see docs/performance.md"
     if worst == "transform":
         return (
             "all cores transform: move a part to the device (device_transform=), or what is not random into the store"

@@ -92,7 +92,7 @@ class DataWaitMonitor(_lightning.Callback):  # type: ignore[misc, name-defined]
             return
         settings = _settings(trainer, self._loader)
         self.epoch = _slowest(trainer, self._measured(), settings)
-        shares = self.epoch.shares(settings.num_workers)
+        shares = self.epoch.shares(settings)
         figures = {f"data_wait/{name}": shares[name] for name in STAGES}
         self.log_dict({"data_wait/share": sum(shares.values()), **figures}, on_step=False, on_epoch=True)
         self.line = f"epoch {trainer.current_epoch}: {advice(self.epoch, settings)}"
@@ -133,7 +133,7 @@ def _slowest(trainer: Any, mine: Epoch, settings: Settings) -> Epoch:
     whole = ("steps", "batches")
     names = Epoch.__dataclass_fields__
     everyone = [Epoch(**{n: int(v) if n in whole else v for n, v in zip(names, row, strict=True)}) for row in rows]
-    return max(everyone, key=lambda epoch: sum(epoch.shares(settings.num_workers).values()))
+    return max(everyone, key=lambda epoch: sum(epoch.shares(settings).values()))
 
 
 def _settings(trainer: Any, loader: DataLoader) -> Settings:
@@ -147,6 +147,7 @@ def _settings(trainer: Any, loader: DataLoader) -> Settings:
         on_gpu=trainer.strategy.root_device.type != "cpu",
         device_transform=transforms is not None and transforms.train is not None,
         patches=isinstance(loader.dataset, PatchDataset) and loader.dataset.random,
+        num_threads=loader.threads,
     )
 
 

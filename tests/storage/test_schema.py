@@ -19,7 +19,7 @@ CODES = ["".join(code) for order in permutations(("LR", "PA", "IS")) for code in
 
 
 def test_isotropic_and_custom_extents_never_exceed_the_volume() -> None:
-    assert tile_extents((100, 200, 300), TileConfig()) == (64, 64, 64)
+    assert tile_extents((100, 200, 300), TileConfig()) == (32, 32, 32)
     assert tile_extents(SHAPE, TileConfig(extent=32)) == (30, 32, 32)
     assert tile_extents(SHAPE, TileConfig(custom=(7, 400, 1))) == (7, 40, 1)
     assert tile_extents((*SHAPE, 5), TileConfig(extent=32)) == (30, 32, 32, 1)
