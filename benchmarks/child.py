@@ -236,7 +236,7 @@ def _steady(peer: Peer, job: Job, feed: Feed, settings: dict[str, Any]) -> Recor
 
 def _cold(peer: Peer, job: Job, feed: Feed, emit: Emit, wait: Callable[[], Any]) -> Record:
     """The first patches after the page cache was emptied; everything but the first batch's reading has been done before."""
-    batches = iter(feed.batches)
+    batches = _endless(feed)
     emit({"event": "ready"})
     wait()
     started, count = time.perf_counter(), 0

@@ -102,12 +102,7 @@ def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
         values = [value / 1e6 for value in values]
     if "lowest" in first and len(values) == 1:
         values = [first["lowest"], *values, first["highest"]]
-    how = [
-        first["dtype"] if first["dtype"] != "stored" else "",
-        f"{first['workers']} workers" if first["workers"] else "",
-    ]
-    how += [f"{first['threads']} threads" if first["threads"] else ""]
-    label = ", ".join(filter(None, [first.get("name", first["peer"]), *how]))
+    label = ", ".join([first.get("name", first["peer"]), *_how(first)])
     cpu = [r["cpu_ms"] for r in good if "cpu_ms" in r]
     reason = next((f"failed: {r['error']}" for r in group if "error" in r), "")
     reason = reason or next((f"skipped: {r['skipped']}" for r in group if "skipped" in r), "was not measured")
@@ -163,14 +158,13 @@ def _markdown(title: str, facts: dict[str, Any], entries: Sequence[Entry]) -> It
     yield f"# {title}\n\n{_where(facts)}\n"
     for panel in dict.fromkeys(entry.panel for entry in entries if entry.values):
         inside = [entry for entry in entries if entry.panel == panel and entry.values]
-        mine = [entry for entry in inside if entry.ours]
-        # Beside radioloader's best; where it is all radioloader's, beside the first line.
-        best = (min if inside[0].lower else max)(mine, key=lambda e: e.median) if mine else inside[0]
-        beside = f"{'radioloader' if mine else best.label} is so many times better"
+        low = inside[0].lower
+        beside = f"{'radioloader' if any(e.ours for e in inside) else inside[0].label} is so many times better"
         yield f"## {panel}\n\n| | {inside[0].unit} | min-max | {beside} | CPU ms a sample | delivered |"
         yield "|---|---:|---|---:|---:|---|"
-        for entry in sorted(inside, key=lambda e: e.median, reverse=not best.lower):
-            ratio = entry.median / best.median if entry.lower else best.median / entry.median
+        for entry in sorted(inside, key=lambda e: e.median, reverse=not low):
+            best = _beside(entry, inside)
+            ratio = entry.median / best.median if low else best.median / entry.median
             spread = f"{_short(min(entry.values))}-{_short(max(entry.values))}" if len(entry.values) > 1 else "once"
             cpu = "" if entry.cpu_ms is None else _short(entry.cpu_ms)
             cells = [entry.label, _short(entry.median), spread, _short(ratio), cpu, entry.delivered]
@@ -184,6 +178,26 @@ def _markdown(title: str, facts: dict[str, Any], entries: Sequence[Entry]) -> It
     used = dict.fromkeys(entry.versions for entry in entries if entry.versions)
     if used:
         yield f"Versions: {'; '.join(used)}\n"
+
+
+def _beside(entry: Entry, panel: Sequence[Entry]) -> Entry:
+    """What an entry is compared with: radioloader's best that delivers images of the same dtype, if any does; where all is radioloader's,
+    the first line."""
+    mine = [other for other in panel if other.ours]
+    like = [other for other in mine if other.delivered.split(",")[0] == entry.delivered.split(",")[0]]
+    if not mine:
+        return panel[0]
+    return (min if entry.lower else max)(like or mine, key=lambda other: other.median)
+
+
+def _how(record: Record) -> list[str]:
+    """dtype, workers and threads in words, where they are not what goes without saying."""
+    words = [record["dtype"]] if record["dtype"] != "stored" else []
+    if record["threads"]:
+        return [*words, f"{record['threads']} threads"]
+    if record["workers"]:
+        return [*words, f"{record['workers']} workers"]
+    return [*words, "no workers"] if record["workload"] in ("patches", "volumes", "slices") else words
 
 
 def _short(value: float) -> str:
