@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.cohort import SHAPE
 from benchmarks.peers import PEERS
 
 __all__ = ["main"]
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--python", default=sys.executable, help="interpreter of the peers' environment")
         command.add_argument("--subjects", type=int, default=12 if full else 4)
+        command.add_argument("--shape", type=_shape, default=SHAPE, help="voxels x,y,z of each (default: 512,512,280)")
         command.add_argument("--repetitions", type=int, default=3)
         command.add_argument(
             "--seconds", type=float, default=4.0 if full else 2.0, help="of each steady rate, at least"
@@ -54,6 +56,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _shape(text: str) -> tuple[int, int, int]:
+    x, y, z = (int(part) for part in text.split(","))
+    return x, y, z
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     given = _parser().parse_args(arguments)
@@ -72,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 out=given.out.resolve(),
                 python=given.python,
                 subjects=given.subjects,
+                shape=given.shape,
                 repetitions=given.repetitions,
                 seconds=given.seconds,
                 hang_s=given.hang,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
-
-import tiledb
 
 import radioloader as rl
 from benchmarks.machine import pss
@@ -20,40 +19,37 @@ _CONTEXTS = 8
 
 
 def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
-    """MiB of each context: made, and after it read a region of 64^3 voxels."""
-    local = rl.StorageConfig()
-    configs = {
+    """MiB of each of eight contexts: made, and after each read a region of 64^3 voxels; each figure from a process of its own."""
+    with rl.open(store_of(cohort)) as store:
+        uri = store.CT.iloc[0].ref.uri
+    configs: dict[str, dict[str, str]] = {
         "TileDB's defaults": {},
-        "radioloader, local": local.tiledb(),
+        "radioloader, local": rl.StorageConfig().tiledb(),
         "radioloader, 8 threads": rl.StorageConfig(read=rl.ReadConfig(concurrency=8)).tiledb(),
         "radioloader, S3": rl.StorageConfig(s3=rl.S3Config(region="us-east-1")).tiledb(remote=True),
     }
-    for name, settings in configs.items():
-        gc.collect()
-        before = _memory()
-        contexts = [tiledb.Ctx(settings) for _ in range(_CONTEXTS)]
-        yield {"name": name, "when": "made", "value": _each(before), "unit": "MiB"}
-        del contexts
-    with rl.open(store_of(cohort)) as store:
-        store.CT.iloc[0][:8, :8, :8]
-        uri = store.CT.iloc[0].ref.uri
-    for name in ("TileDB's defaults", "radioloader, local"):
-        gc.collect()
-        before = _memory()
-        kept = []
-        for _ in range(_CONTEXTS):
-            context = tiledb.Ctx(configs[name])
+    for when, read in (("made", None), ("after a 64^3 region", uri)):
+        for name, settings in configs.items():
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                yield {"name": name, "when": when, "value": pool.submit(_cost, settings, read).result(), "unit": "MiB"}
+
+
+def _cost(settings: dict[str, str], uri: str | None) -> float:
+    """MiB that one more context costs this process."""
+    import tiledb
+
+    kept: list[Any] = []
+
+    def make() -> None:
+        context = tiledb.Ctx(settings)
+        kept.append(context)
+        if uri is not None:
             array = tiledb.open(uri, ctx=context)
             array[:64, :64, :64]
-            kept.append((context, array))
-        yield {"name": name, "when": "after a 64^3 region", "value": _each(before), "unit": "MiB"}
-        for _, array in kept:
-            array.close()
+            kept.append(array)
 
-
-def _memory() -> float:
-    return pss([os.getpid()])[0]
-
-
-def _each(before: float) -> float:
-    return round((_memory() - before) / _CONTEXTS, 2)
+    make()  # the first one loads and starts what the others share
+    before = pss([os.getpid()])[0]
+    for _ in range(_CONTEXTS):
+        make()
+    return round((pss([os.getpid()])[0] - before) / _CONTEXTS, 3)

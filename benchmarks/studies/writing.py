@@ -38,6 +38,6 @@ def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
     try:
         for suffix in (".nii.gz", ".nii"):
             rates = {f"{n} processes": ingest(suffix, n) for n in counts}
-            yield from interleaved(rates, 3 if full else 1, unit="MB/s", what=f"from {suffix}")
+            yield from interleaved(rates, 2 if full else 1, unit="MB/s", what=f"from {suffix}")
     finally:
         shutil.rmtree(target, ignore_errors=True)
