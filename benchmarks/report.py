@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.model import Record, config_of
 from benchmarks.pictures import draw
+from benchmarks.scaling import write_scaling
 from benchmarks.studies import STUDIES
 from benchmarks.verdict import judge, verdict_table
 
@@ -25,6 +26,7 @@ class Entry:
         panel: What is compared.
         label: Contestant and configuration.
         ours: Whether it is radioloader.
+        study: Whether all of its panel is: such lines keep their order, and the first is what others are compared with.
         values: One for each repetition; a single study's median, lowest and highest.
         unit: Their unit; seconds, ms, MB and MiB are better when they are low, all others when they are high.
         cpu_ms: Processor time for each sample, median, where it was measured.
@@ -36,6 +38,7 @@ class Entry:
     panel: str
     label: str
     ours: bool
+    study: bool
     values: tuple[float, ...]
     unit: str
     cpu_ms: float | None = None
@@ -102,14 +105,16 @@ def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
         values = [value / 1e6 for value in values]
     if "lowest" in first and len(values) == 1:
         values = [first["lowest"], *values, first["highest"]]
-    label = ", ".join([first.get("name", first["peer"]), *_how(first)])
+    study = first["workload"] == "study"
+    label = ", ".join([str(first.get("name", first["peer"])), *_how(first)])
     cpu = [r["cpu_ms"] for r in good if "cpu_ms" in r]
     reason = next((f"failed: {r['error']}" for r in group if "error" in r), "")
     reason = reason or next((f"skipped: {r['skipped']}" for r in group if "skipped" in r), "was not measured")
     return Entry(
-        panel=panel(first) if good or first["workload"] != "study" else "",
+        panel=panel(first) if good or not study else "",
         label=label,
-        ours="name" not in first and first["peer"].startswith("radioloader"),
+        ours=first["peer"].startswith("radioloader"),
+        study=study,
         values=tuple(values),
         unit=unit,
         cpu_ms=statistics.median(cpu) if cpu and measure == "value" else None,
@@ -135,6 +140,7 @@ def write(folder: Path, facts: dict[str, Any], records: list[Record]) -> str:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         (folder / f"{name}.md").write_text("\n".join(_markdown(title, facts, entries)))
         draw(folder / f"{name}.png", title, _where(facts), entries)
+    write_scaling(folder, facts, _where(facts), records)
     verdicts = judge(records)
     table = verdict_table(verdicts)
     content = {"run": facts, "verdicts": [asdict(verdict) for verdict in verdicts]}
@@ -158,16 +164,17 @@ def _markdown(title: str, facts: dict[str, Any], entries: Sequence[Entry]) -> It
     yield f"# {title}\n\n{_where(facts)}\n"
     for panel in dict.fromkeys(entry.panel for entry in entries if entry.values):
         inside = [entry for entry in entries if entry.panel == panel and entry.values]
-        low = inside[0].lower
-        beside = f"{'radioloader' if any(e.ours for e in inside) else inside[0].label} is so many times better"
-        yield f"## {panel}\n\n| | {inside[0].unit} | min-max | {beside} | CPU ms a sample | delivered |"
-        yield "|---|---:|---|---:|---:|---|"
-        for entry in sorted(inside, key=lambda e: e.median, reverse=not low):
-            best = _beside(entry, inside)
-            ratio = entry.median / best.median if low else best.median / entry.median
+        low, study = inside[0].lower, inside[0].study
+        beside = "radioloader" if any(e.ours for e in inside) and not study else inside[0].label
+        more = "" if study else " CPU ms a sample | delivered |"
+        yield f"## {panel}\n\n| | {inside[0].unit} | min-max | {beside} is so many times better |{more}"
+        yield f"|---|---:|---|---:|{'' if study else '---:|---|'}"
+        for entry in inside if study else sorted(inside, key=lambda e: e.median, reverse=not low):
+            best = inside[0] if study else _beside(entry, inside)
             spread = f"{_short(min(entry.values))}-{_short(max(entry.values))}" if len(entry.values) > 1 else "once"
-            cpu = "" if entry.cpu_ms is None else _short(entry.cpu_ms)
-            cells = [entry.label, _short(entry.median), spread, _short(ratio), cpu, entry.delivered]
+            cells = [entry.label, _short(entry.median), spread, _ratio(entry, best)]
+            if not study:
+                cells += ["" if entry.cpu_ms is None else _short(entry.cpu_ms), entry.delivered]
             yield f"| {' | '.join(cells)} |"
         yield ""
     failed = [entry for entry in entries if not entry.values]
@@ -181,13 +188,18 @@ def _markdown(title: str, facts: dict[str, Any], entries: Sequence[Entry]) -> It
 
 
 def _beside(entry: Entry, panel: Sequence[Entry]) -> Entry:
-    """What an entry is compared with: radioloader's best that delivers images of the same dtype, if any does; where all is radioloader's,
-    the first line."""
+    """What an entry is compared with: radioloader's best that delivers images of the same dtype, if any does; the first line where
+    radioloader is not there."""
     mine = [other for other in panel if other.ours]
     like = [other for other in mine if other.delivered.split(",")[0] == entry.delivered.split(",")[0]]
     if not mine:
         return panel[0]
     return (min if entry.lower else max)(like or mine, key=lambda other: other.median)
+
+
+def _ratio(entry: Entry, best: Entry) -> str:
+    over, under = (entry.median, best.median) if entry.lower else (best.median, entry.median)
+    return _short(over / under) if under else "-"
 
 
 def _how(record: Record) -> list[str]:
