@@ -29,7 +29,8 @@ class Entry:
         study: Whether all of its panel is: such lines keep their order, and the first is what others are compared with.
         values: One for each repetition; a single study's median, lowest and highest.
         unit: Their unit; seconds, ms, MB and MiB are better when they are low, all others when they are high.
-        cpu_ms: Processor time for each sample, median, where it was measured.
+        cpu: Processor time for each sample, or share of a core while it ran, median, where it was measured.
+        peak_mib: Highest PSS of the process tree meanwhile, median, where it was sampled.
         delivered: dtypes of image and label.
         versions: Of the contestant's packages.
         reason: Why there are no values.
@@ -41,7 +42,8 @@ class Entry:
     study: bool
     values: tuple[float, ...]
     unit: str
-    cpu_ms: float | None = None
+    cpu: str = ""
+    peak_mib: float | None = None
     delivered: str = ""
     versions: str = ""
     reason: str = ""
@@ -93,7 +95,10 @@ def entries_of(topic: str, records: Sequence[Record]) -> list[Entry]:
         if record["workload"] == workload and study in ("", record["detail"]):
             key = (*config_of(record), *(record.get(name) for name in ("name", "what", "when")))
             groups.setdefault(key, []).append(record)
-    return [_entry(group, measure, panel) for group in groups.values()]
+    wanted = [
+        g for g in groups.values() if any(r.get(name) is not None for r in g for name in (measure, "error", "skipped"))
+    ]
+    return [_entry(group, measure, panel) for group in wanted]
 
 
 def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
@@ -107,7 +112,8 @@ def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
         values = [first["lowest"], *values, first["highest"]]
     study = first["workload"] == "study"
     label = ", ".join([str(first.get("name", first["peer"])), *_how(first)])
-    cpu = [r["cpu_ms"] for r in good if "cpu_ms" in r]
+    label += ", in an earlier run" if first.get("reused") and measure == "value" else ""
+    peaks = [r["peak_pss_mib"] for r in good if "peak_pss_mib" in r]
     reason = next((f"failed: {r['error']}" for r in group if "error" in r), "")
     reason = reason or next((f"skipped: {r['skipped']}" for r in group if "skipped" in r), "was not measured")
     return Entry(
@@ -117,7 +123,8 @@ def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
         study=study,
         values=tuple(values),
         unit=unit,
-        cpu_ms=statistics.median(cpu) if cpu and measure == "value" else None,
+        cpu=_cpu(good),
+        peak_mib=statistics.median(peaks) if peaks and measure == "value" else None,
         delivered=f"{first['image_dtype']}, {first['label_dtype']}" if "image_dtype" in first else "",
         versions=" ".join(f"{name} {version}" for name, version in first.get("versions", {}).items()),
         reason="" if values else reason,
@@ -166,15 +173,15 @@ def _markdown(title: str, facts: dict[str, Any], entries: Sequence[Entry]) -> It
         inside = [entry for entry in entries if entry.panel == panel and entry.values]
         low, study = inside[0].lower, inside[0].study
         beside = "radioloader" if any(e.ours for e in inside) and not study else inside[0].label
-        more = "" if study else " CPU ms a sample | delivered |"
+        more = "" if study else " CPU | peak PSS, MiB | delivered |"
         yield f"## {panel}\n\n| | {inside[0].unit} | min-max | {beside} is so many times better |{more}"
-        yield f"|---|---:|---|---:|{'' if study else '---:|---|'}"
+        yield f"|---|---:|---|---:|{'' if study else '---:|---:|---|'}"
         for entry in inside if study else sorted(inside, key=lambda e: e.median, reverse=not low):
             best = inside[0] if study else _beside(entry, inside)
             spread = f"{_short(min(entry.values))}-{_short(max(entry.values))}" if len(entry.values) > 1 else "once"
             cells = [entry.label, _short(entry.median), spread, _ratio(entry, best)]
             if not study:
-                cells += ["" if entry.cpu_ms is None else _short(entry.cpu_ms), entry.delivered]
+                cells += [entry.cpu, "" if entry.peak_mib is None else _short(entry.peak_mib), entry.delivered]
             yield f"| {' | '.join(cells)} |"
         yield ""
     failed = [entry for entry in entries if not entry.values]
@@ -195,6 +202,14 @@ def _beside(entry: Entry, panel: Sequence[Entry]) -> Entry:
     if not mine:
         return panel[0]
     return (min if entry.lower else max)(like or mine, key=lambda other: other.median)
+
+
+def _cpu(records: Sequence[Record]) -> str:
+    for name, words in (("cpu_ms", "ms a sample"), ("cpu_percent", "%")):
+        found = [record[name] for record in records if name in record]
+        if found:
+            return f"{_short(statistics.median(found))} {words}"
+    return ""
 
 
 def _ratio(entry: Entry, best: Entry) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ _LATENCY_MS = 30
 
 
 def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
-    """ms of single reads from the store and from S3, with and without latency; then reads with more requests in flight."""
+    """ms of single reads from the store and from S3, with and without latency; then with more requests in flight, and writing."""
     with _server() as (endpoint, delay):
         config = _config(endpoint, 8)
         sources = {"CT": {"sub-00": cohort.images()[0]}, "seg": {"sub-00": cohort.labels()[0]}}
@@ -50,6 +52,25 @@ def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
             for n in ((4, 8, 16, 32) if full else (4, 16))
         }
         yield from interleaved(flights, rounds, unit="ms", what=f"whole volume, S3, {_LATENCY_MS} ms")
+        yield from _writing(cohort, config, full)
+
+
+def _writing(cohort: Cohort, config: rl.StorageConfig, full: bool) -> Iterator[dict[str, Any]]:
+    """MB of voxels per second into the bucket, with latency, by the number of processes."""
+    few = min(2, cohort.subjects)
+    sources = {
+        name: dict(zip(cohort.names[:few], files[:few], strict=True))
+        for name, files in (("CT", cohort.images()), ("seg", cohort.labels()))
+    }
+    megabytes = few * math.prod(cohort.shape) * 3 / 1e6
+    numbers = count()
+
+    def rate(workers: int) -> float:
+        uri = f"s3://bench/written-{next(numbers)}"
+        return megabytes / timed(lambda: rl.ingest(uri, sources, workers=workers, config=config))
+
+    rates = {f"{n} processes": partial(rate, n) for n in range(1, few + 1)}
+    yield from interleaved(rates, 2 if full else 1, unit="MB/s", what=f"ingest, S3, {_LATENCY_MS} ms")
 
 
 def _reads(cohort: Cohort) -> dict[str, tuple[str, Callable[[Any], Any]]]:

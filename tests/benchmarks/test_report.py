@@ -31,9 +31,11 @@ def test_a_table_beside_radioloader(tmp_path: Path) -> None:
     records += [outcome(Job("monai", "patches", size=64), error="ImportError: no")]
     write(tmp_path, FACTS, records)
     table = (tmp_path / "patches.md").read_text()
-    assert "| zarr, no workers | 45.0 | 40.0-50.0 | 4.44 | 2 | int16, uint8 |" in table
-    assert "| nnunet, float32, no workers | 45.0 | once | 2 | 2 | float32, uint8 |" in table  # beside our float32
-    assert "| radioloader-uniform, no workers | 200 | 100-300 | 1 | 2 | int16, uint8 |" in table
+    assert "| zarr, no workers | 45.0 | 40.0-50.0 | 4.44 | 2 ms a sample | 100 | int16, uint8 |" in table
+    assert (
+        "| nnunet, float32, no workers | 45.0 | once | 2 | 2 ms a sample | 100 | float32, uint8 |" in table
+    )  # beside our float32
+    assert "| radioloader-uniform, no workers | 200 | 100-300 | 1 | 2 ms a sample | 100 | int16, uint8 |" in table
     assert "- monai, no workers (64^3): failed: ImportError: no" in table
     assert "a CPU, 2 cores" in table
     assert (tmp_path / "memory.png").exists()
