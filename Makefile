@@ -1,12 +1,15 @@
 # `make demo` and `make test` each work alone on a machine that has Python 3.11+, make and a package index: they make .venv, install
-# what they need into it, and use it again as long as pyproject.toml and constraints.txt have not changed.
+# what they need into it, and use it again as long as pyproject.toml and constraints.txt have not changed. `make bench` does the same with
+# .venv-bench, which holds the peers.
 
 PYTHON ?= python3
 OUT ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test stress lint format bench clean
+BENCH := .venv-bench
+
+.PHONY: help demo test stress lint format bench bench-full clean
 
 help:
 	@echo "make demo     the whole job on a simulated cohort: ingest, train, predict, compare (about 4 minutes); OUT=folder"
@@ -14,8 +17,8 @@ help:
 	@echo "make stress   all tests with their full repetition counts"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format the code"
-	@echo "make bench    time patches beside .npy and .nii.gz, kinds of positions and slices"
-	@echo "make clean    remove .venv and caches"
+	@echo "make bench    beside the peers: the verdict table, in under 30 minutes on 2 cores (bench-full: everything, hours); ARGS=..."
+	@echo "make clean    remove .venv, .venv-bench and caches"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/radioloader demo --out "$(OUT)"
@@ -35,16 +38,28 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-demo
-	$(BIN)/python benchmarks/patches.py
-	$(BIN)/python benchmarks/positions.py
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks quick $(ARGS)
+
+bench-full: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks full $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.installed-%: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "radioloader needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(BIN)/python -c pass 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(call make-venv,$(VENV))
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$*]"
 	@touch $@
+
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
+	$(call make-venv,$(BENCH))
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -r benchmarks/requirements.txt -e .
+	$(BENCH)/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-deps -r benchmarks/requirements-no-deps.txt
+	@touch $@
+
+define make-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "radioloader needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(1)/bin/python -c pass 2>/dev/null || $(PYTHON) -m venv --clear $(1)
+endef

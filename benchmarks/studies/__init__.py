@@ -1,0 +1,27 @@
+"""Measurements of radioloader alone: what it costs to hold a context, how writing scales, what S3 costs, which positions are cheap."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.model import Cohort
+
+__all__ = ["STUDIES", "run"]
+
+STUDIES = {
+    "contexts": "memory of TileDB contexts",
+    "positions": "kinds of positions, and slices in blocks",
+    "repeats": "the first read of a place and the next ones",
+    "threads": "threads that read side by side",
+    "writing": "ingest with more and more processes",
+    "s3": "an S3 server with latency, and the local disk",
+}
+"""Module -> what it measures. Each has ``measure(cohort, full)``, which yields ``value``, ``unit``, ``name`` and what else tells one
+line from another."""
+
+
+def run(name: str, cohort: Cohort, *, full: bool) -> Iterator[dict[str, Any]]:
+    """The records of a study."""
+    return iter(importlib.import_module(f"benchmarks.studies.{name}").measure(cohort, full))
