@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tiledb
+
+from radioloader.storage._tiles import spent
 
 __all__ = ["EVERY", "measured"]
 
@@ -15,6 +19,17 @@ EVERY = 16
 
 _STORAGE = ("array_open_READ", "Query.Reader.read_attribute_tiles", "Query.Reader.load_tile_offsets")
 _ALL = ("array_open_READ", "Query.Reader.dowork")
+
+_measuring = threading.Lock()
+
+
+def _unlocked() -> None:
+    global _measuring
+    _measuring = threading.Lock()  # it may be held by a thread that a forked child does not have
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlocked)
 
 
 @contextmanager
@@ -25,15 +40,28 @@ def measured() -> Iterator[dict[str, float]]:
     waiting for storage. Its timers tell the two apart. They are those of the process: nothing is measured while someone else uses them.
     """
     found = {"storage": 0.0, "all": 0.0}
-    if tiledb.main.stats_enabled():
+    if tiledb.main.stats_enabled() or not _measuring.acquire(blocking=False):
         yield found
         return
     tiledb.stats_enable()
     tiledb.stats_reset()
+    before = spent()
     try:
         yield found
-        timers = json.loads(tiledb.stats_dump(print_out=False, json=True, include_python=False)).get("timers", {})
-        found["storage"] = sum(timers.get(f"Context.{name}.sum", 0.0) for name in _STORAGE)
-        found["all"] = sum(timers.get(f"Context.{name}.sum", 0.0) for name in _ALL)
+        timers = _timers()
+        after = spent()
+        found["storage"] = sum(timers.get(f"Context.{name}.sum", 0.0) for name in _STORAGE) + after[0] - before[0]
+        found["all"] = sum(timers.get(f"Context.{name}.sum", 0.0) for name in _ALL) + after[1] - before[1]
     finally:
         tiledb.stats_disable()
+        _measuring.release()
+
+
+def _timers() -> dict[str, float]:
+    """TileDB's timers; none where it read nothing."""
+    try:
+        parts = json.loads(tiledb.stats_dump(print_out=False, json=True, include_python=False))
+    except IndexError:  # tiledb-py takes the first of no contexts
+        return {}
+    timers: dict[str, float] = parts.get("timers", {})
+    return timers

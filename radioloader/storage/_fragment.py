@@ -21,6 +21,7 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.storage._names import VOXELS
+from radioloader.storage.context import as_default
 
 __all__ = ["Fragment", "Layout", "UnknownLayout", "open_fragment"]
 
@@ -120,7 +121,8 @@ def _layout(uri: str, context: Any) -> Layout:
         key = hashlib.sha256(file.read()).digest()
     known = _layouts.get(key)  # arrays of one shape and kind have equal schemas
     if known is None:
-        known = _layouts[key] = _layout_of(tiledb.ArraySchema.load(uri, ctx=context()))
+        with as_default(context()):
+            known = _layouts[key] = _layout_of(tiledb.ArraySchema.load(uri))
     return known
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,10 +20,32 @@ import zstandard
 
 from radioloader.storage._fragment import Fragment, UnknownLayout, open_fragment
 
-__all__ = ["TileHandle", "open_tiles"]
+__all__ = ["TileHandle", "open_tiles", "spent"]
 
 _CHUNK = struct.Struct("<III")  # bytes before the filters, after them, of their metadata
 _local = threading.local()
+
+
+class _Spent:
+    """Seconds of all reads here in this process, over its threads: fetching from storage, and altogether."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds = (0.0, 0.0)
+
+    def __call__(self) -> tuple[float, float]:
+        return self._seconds
+
+    def add(self, storage: float, everything: float) -> None:
+        with self._lock:
+            self._seconds = (self._seconds[0] + storage, self._seconds[1] + everything)
+
+    def forked(self) -> None:
+        self._lock = threading.Lock()  # it may be held by a thread that the child does not have
+
+
+spent = _Spent()
+os.register_at_fork(after_in_child=spent.forked)
 
 
 def open_tiles(uri: str, context: Any) -> TileHandle | None:
@@ -60,11 +83,13 @@ class TileHandle:
         cells = out.reshape([b - a + 1 for a, b in ranges[:3]])
         # Reading opens the file each time, as TileDB does: descriptors are few, arrays are many.
         file = -1
+        began, storage = time.perf_counter(), 0.0
         try:
             for numbers, places in self._runs(ranges):
                 wanted = [n for n in numbers if n not in fragment.constant]
                 data, start = memoryview(b""), 0
                 if wanted:
+                    asked = time.perf_counter()
                     if file < 0:
                         file = os.open(fragment.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
                     start = fragment.offsets[wanted[0]]
@@ -72,6 +97,7 @@ class TileHandle:
                     data = memoryview(os.pread(file, size, start))
                     if len(data) != size:
                         raise UnknownLayout("the data end too soon")
+                    storage += time.perf_counter() - asked
                 for number, (corner, low, high) in zip(numbers, places, strict=True):
                     xs, ys, zs = (slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))
                     value = fragment.constant.get(number)
@@ -85,6 +111,7 @@ class TileHandle:
         finally:
             if file >= 0:
                 os.close(file)
+            spent.add(storage, time.perf_counter() - began)
 
     def _runs(self, ranges: list[tuple[int, int]]) -> Iterator[tuple[list[int], list[Any]]]:
         """Tiles that touch the box, those that follow each other in the file together: their numbers, and of each its first cell and the

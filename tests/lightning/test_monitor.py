@@ -163,7 +163,7 @@ def epoch(**seconds: float) -> Epoch:
         (epoch(collate=9.0, wait=8.0), Settings(1, cores=1), "a cheaper collate_fn"),
         (epoch(decode=9.0, wait=4.0), Settings(0, cores=4, num_threads=2), "raise num_threads from 2 to 4"),
         (epoch(decode=9.0, wait=4.0), Settings(0, cores=4, num_threads=4, patches=True), "positions=RegionPositions"),
-        (epoch(read=9.0, wait=4.0), Settings(0, cores=2, num_threads=2), "raise num_threads from 2 to 3"),
+        (epoch(read=9.0, wait=4.0), Settings(0, cores=2, num_threads=2), "raise num_threads from 2 to 8"),
         (epoch(transform=3.0), Settings(0, cores=4, num_threads=4), "raise num_workers from 0 to 3"),
         (epoch(transform=3.0), Settings(0, cores=1, num_threads=1), "device_transform="),
         (epoch(transfer=1.0), Settings(2, cores=2, on_gpu=True), "'pin_memory': True"),

@@ -24,7 +24,7 @@ from radioloader.types import Box, VolumeRef
 folder, repetitions = sys.argv[1], int(sys.argv[2])
 refs = [VolumeRef(uri, (24, 20, 28), "int16") for uri in json.load(open(folder + "/refs.json"))]
 truth = np.load(folder + "/truth.npy")
-reader = VolumeReader(StorageConfig(read=ReadConfig(max_workers=3, max_open_arrays=3)))
+reader = VolumeReader(StorageConfig(read=ReadConfig(max_workers=3, max_open_arrays=3, direct=False)))
 
 def check(reader=reader, seed=0, reads=20):
     generator = np.random.default_rng(seed)

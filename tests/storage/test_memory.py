@@ -26,10 +26,11 @@ def read_patches(reader: rl.VolumeReader, refs: list[rl.VolumeRef], count: int) 
         reader.read(refs[number % len(refs)], rl.Box.at((number % 10, 0, 0), (8, 8, 8)), out=out)
 
 
-def test_reading_for_long_keeps_no_memory(store_uri: str, counts: Callable[[int, int], int]) -> None:
+@pytest.mark.parametrize("direct", [True, False])
+def test_reading_for_long_keeps_no_memory(store_uri: str, counts: Callable[[int, int], int], direct: bool) -> None:
     # TileDB keeps 12 kB for each query in its context: 6,000 of them would be 70 MB.
     refs = [volume.ref for volume in rl.open(store_uri).T1w]
-    reader = rl.VolumeReader(rl.StorageConfig(read=rl.ReadConfig(max_workers=1)))
+    reader = rl.VolumeReader(rl.StorageConfig(read=rl.ReadConfig(max_workers=1, direct=direct)))
     read_patches(reader, refs, 2500)
     before = resident_mb()
     read_patches(reader, refs, counts(6000, 40000))
@@ -39,7 +40,7 @@ def test_reading_for_long_keeps_no_memory(store_uri: str, counts: Callable[[int,
 def test_a_context_that_is_replaced_changes_nothing(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "QUERIES_PER_CONTEXT", 7)
     # a configuration of its own, so that no other test shares these contexts
-    config = rl.StorageConfig(read=rl.ReadConfig(max_workers=4), s3=rl.S3Config(max_parallel_ops=3))
+    config = rl.StorageConfig(read=rl.ReadConfig(max_workers=4, direct=False), s3=rl.S3Config(max_parallel_ops=3))
     store = rl.open(store_uri)
     volumes = list(store.T1w)
     expected = [volume.to_numpy().astype(np.float32) for volume in volumes]
