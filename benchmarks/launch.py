@@ -160,4 +160,7 @@ def _last_words(log: Path, begin: int) -> str:
         file.seek(begin)
         lines = file.read().decode(errors="replace").split("\n")
     words = [line.strip() for line in lines if line.strip()]
+    for number, line in enumerate(words):
+        if line.startswith("Current thread"):  # the stacks that were asked for, the innermost call first
+            return "was at " + " | ".join(words[number + 1 : number + 4])[:300]
     return " | ".join(words[-2:])[-300:] or "none"
