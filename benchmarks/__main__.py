@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--hang", type=float, default=300.0 if full else 120.0, help="seconds of silence that end a process"
         )
-        budget = None if full else 28.0
+        budget = None if full else 26.0
         command.add_argument(
             "--budget", type=float, default=budget, help="minutes; a repetition that would end later is not begun"
         )

@@ -48,8 +48,15 @@ class Launcher:
     drop_cache: Callable[[], None] = drop_page_cache
     _phases: list[tuple[int | None, float]] = field(default_factory=list)
 
-    def run(self, jobs: Sequence[Job], repetition: int = 0) -> list[Record]:
-        """Measure jobs of one contestant in one process: at least one record for each, whatever happens to the process."""
+    def run(self, jobs: Sequence[Job], repetition: int = 0, *, hang_s: float | None = None) -> list[Record]:
+        """Measure jobs of one contestant in one process: at least one record for each, whatever happens to the process.
+
+        Args:
+            jobs: The jobs.
+            repetition: Goes into the records.
+            hang_s: Instead of the launcher's own, for what is silent for long.
+        """
+        patience = self.hang_s if hang_s is None else hang_s
         self.log.parent.mkdir(parents=True, exist_ok=True)
         begin = self.log.stat().st_size if self.log.exists() else 0
         reader, writer = os.pipe()
@@ -79,7 +86,7 @@ class Launcher:
             memory = MemorySampler(process.pid)
             memory.start()
             try:
-                records, reason = self._listen(process, events)
+                records, reason = self._listen(process, events, patience)
             finally:
                 memory.stop()
                 _end(process)
@@ -89,7 +96,9 @@ class Launcher:
         found = [record for number in records for record in records[number]]
         return found + [outcome(job, repetition, error=reason) for job in missing]
 
-    def _listen(self, process: subprocess.Popen[bytes], events: IO[str]) -> tuple[dict[int, list[Record]], str]:
+    def _listen(
+        self, process: subprocess.Popen[bytes], events: IO[str], patience: float
+    ) -> tuple[dict[int, list[Record]], str]:
         """Take events until the process is done, dead or silent for too long; says how it ended."""
         lines: queue.Queue[dict[str, Any]] = queue.Queue()
 
@@ -108,9 +117,9 @@ class Launcher:
             except queue.Empty:
                 if ended:
                     return records, f"the process ended with status {process.returncode}"
-                if time.monotonic() - heard > self.hang_s:
+                if time.monotonic() - heard > patience:
                     _ask_for_stacks(process.pid)
-                    return records, f"gave nothing for {self.hang_s:.0f} s and was ended"
+                    return records, f"gave nothing for {patience:.0f} s and was ended"
                 continue
             heard = time.monotonic()
             if event["event"] == "done":
@@ -160,4 +169,7 @@ def _last_words(log: Path, begin: int) -> str:
         file.seek(begin)
         lines = file.read().decode(errors="replace").split("\n")
     words = [line.strip() for line in lines if line.strip()]
+    for number, line in enumerate(words):
+        if line.startswith("Current thread"):  # the stacks that were asked for, the innermost call first
+            return "was at " + " | ".join(words[number + 1 : number + 4])[:300]
     return " | ".join(words[-2:])[-300:] or "none"

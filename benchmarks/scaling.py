@@ -27,7 +27,7 @@ def scaling(records: Sequence[Record]) -> dict[str, dict[str, dict[int, float]]]
             if not record[other]:
                 values.setdefault((f"{record['size']}^3, {kind}", name, record[kind]), []).append(record["value"])
     panels: dict[str, dict[str, dict[int, float]]] = {}
-    for panel, name, number in sorted(values):
+    for panel, name, number in sorted(values, key=lambda key: (int(key[0].split("^")[0]), key)):
         points = panels.setdefault(panel, {}).setdefault(name, {})
         points[number] = statistics.median(values[panel, name, number])
     long = {

@@ -23,6 +23,8 @@ __all__ = ["SLOW", "Settings", "run"]
 SLOW = {"patches/s": 10.0, "volumes/s": 0.5}
 """Rates below which a contestant is measured once."""
 
+_PATIENCE_S = 3600.0
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -147,9 +149,8 @@ def run(settings: Settings, say: Callable[[str], None] = print) -> tuple[dict[st
 def _prepare(state: _Run, launcher: Launcher, jobs: Sequence[Job]) -> dict[str, str]:
     """Have each peer convert the cohort, unless it did so before and would do the same again; why those failed that did."""
     broken: dict[str, str] = {}
-    patient = replace(launcher, hang_s=3600)
     for job in jobs:
-        state.note(patient.run([job]))
+        state.note(launcher.run([job], hang_s=_PATIENCE_S))
         last = state.records[-1]
         if "value" not in last:
             broken[job.peer] = str(last.get("error") or last.get("skipped"))
@@ -188,10 +189,9 @@ def _measure(
         if os.geteuid() != 0:
             reason = "emptying the page cache needs root: run as root for cold-cache lines"
             return [outcome(job, repetition, skipped=reason) for job in jobs]
-    if jobs[0].workload == "study":
-        launcher = replace(launcher, hang_s=3600)  # says nothing until it has all its figures
     try:
-        return launcher.run(jobs, repetition)
+        # A study says nothing until it has all its figures.
+        return launcher.run(jobs, repetition, hang_s=_PATIENCE_S if jobs[0].workload == "study" else None)
     except PermissionError as error:
         return [outcome(job, repetition, skipped=str(error)) for job in jobs]
 

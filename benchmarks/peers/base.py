@@ -83,7 +83,7 @@ class Peer:
         raise Unsupported("does not read single regions")
 
     def reopen(self) -> Any:
-        """Open the data set anew."""
+        """Open the data set anew, and list its subjects where it has a list."""
         raise Unsupported("has nothing to open")
 
     def lookup(self) -> Any:

@@ -38,12 +38,15 @@ class RadiObject(Peer):
 
     def open(self) -> None:
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
-        self._store = self.reopen()
+        self._store = self._opened()
 
-    def reopen(self) -> Any:
+    def _opened(self) -> Any:
         from radiobject import RadiObject as Store
 
         return Store(str(self.cohort.folder / self.folders[0]))
+
+    def reopen(self) -> Any:
+        return self._opened().obs_subject_ids  # it reads nothing before
 
     def patches(self, job: Job) -> Feed:
         from radiobject.ml import create_segmentation_dataloader

@@ -119,7 +119,7 @@ class Uniform(Peer):
         return self.store.CT.iloc[number][index]
 
     def reopen(self) -> Any:
-        return rl.open(self.uri)
+        return rl.open(self.uri).obs_subject_ids
 
     def lookup(self) -> Any:
         return self.store.loc[self.cohort.names[-1]].CT.iloc[0].shape

@@ -52,7 +52,8 @@ def test_a_process_that_dies(launcher: Launcher) -> None:
 def test_a_process_that_hangs(launcher: Launcher) -> None:
     launcher.hang_s = 1.0
     [record] = launcher.run([Job(f"{HERE}:Hangs", "patches", size=4)])
-    assert record["error"].startswith("gave nothing for 1 s and was ended")
+    assert record["error"].startswith("gave nothing for 1 s and was ended; last words: was at File")
+    assert "in batches" in record["error"]
 
 
 def test_what_was_not_asked_for(launcher: Launcher) -> None:

@@ -100,7 +100,8 @@ def test_what_fails_or_is_slow_is_not_repeated(tmp_path: Path, monkeypatch: pyte
         def __init__(self, *_: Any, **__: Any) -> None:
             pass
 
-        def run(self, jobs: list[Job], repetition: int) -> list[Any]:
+        def run(self, jobs: list[Job], repetition: int, hang_s: float | None) -> list[Any]:
+            assert (hang_s is not None) == (jobs[0].workload == "study")
             measured.extend((job.peer, repetition) for job in jobs)
             values: dict[str, Any] = {"fast": {"value": 99.0}, "slow": {"value": 9.9}, "once": {"value": 1.0}}
             return [
