@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from radioloader.config import ReadConfig
 from radioloader.errors import ReadError
 from radioloader.storage import _fragment, _tiles
 from radioloader.storage._tiles import TileHandle, open_tiles
-from radioloader.storage.context import get_context
+from radioloader.storage.context import as_default, get_context
 from radioloader.storage.schema import DTYPES
 
 Array = np.ndarray[Any, Any]
@@ -141,6 +141,13 @@ def test_codec_levels_and_no_shuffle(put: Callable[..., VolumeRef], tmp_path: Pa
 
 def context() -> Any:
     return get_context()
+
+
+@pytest.fixture(autouse=True)
+def no_other_context() -> Iterator[None]:
+    """tiledb-py makes a context of its own where it is given none, and then warns of every fork of the process."""
+    with as_default(get_context()):
+        yield
 
 
 def foreign(path: Path, **changes: Any) -> tuple[str, Array]:
