@@ -143,4 +143,5 @@ def test_what_is_retained_after_a_loader_is_bounded(tmp_path: Any, keep: str) ->
         [sys.executable, str(script), str(tmp_path), keep], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) < 100
+    # Left alone, glibc keeps what the arenas of threads that ended held.
+    assert float(done.stdout.split()[-1]) < (100 if keep == "keep" else 250)
