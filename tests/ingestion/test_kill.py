@@ -207,7 +207,8 @@ def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
         if f"ingested            │       {SUBJECTS} " in output:  # the signal came when all was done
             assert content(store) == reference
             continue
-        assert process.returncode == 130, output + errors
+        # Ended by the signal itself, once it had said so, is 130 for a shell as well.
+        assert process.returncode in (130, -signal.SIGINT), output + errors
         assert "Traceback" not in output + errors
         assert "Error" not in output + errors
         assert (
