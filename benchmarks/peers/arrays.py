@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,7 +45,7 @@ class _Samples(Dataset[dict[str, Any]]):
         return tuple(slice(start, start + self.job.size) for start in starts)
 
 
-class Arrays(Peer):
+class Arrays(Peer, abc.ABC):
     """Any pair of arrays that can be sliced, [x, y, z]."""
 
     def __init__(self, cohort: Cohort) -> None:
@@ -57,9 +58,9 @@ class Arrays(Peer):
             self._pairs[number] = self.open_pair(number)
         return self._pairs[number]
 
+    @abc.abstractmethod
     def open_pair(self, number: int) -> tuple[Any, Any]:
         """Open image and label of a subject."""
-        raise NotImplementedError
 
     def patches(self, job: Job) -> Feed:
         if any(job.size > n for n in self.cohort.shape):
