@@ -289,8 +289,9 @@ class VolumeReader:
 
     def _region(self, request: ReadRequest) -> Box | None:
         """The region that a request is cut from, where it is one that can be kept."""
-        inner, region = request.inner, request.region
-        region = None if region is None else region.clip(request.ref.shape)
+        if request.region is None:
+            return None
+        inner, region = request.inner, request.region.clip(request.ref.shape)
         if inner is None or region is None or Box.around([inner, region]) != region:
             return None
         size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
