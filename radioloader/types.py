@@ -31,12 +31,18 @@ class Box:
     stop: Triple
 
     def __post_init__(self) -> None:
+        # Written out: a batch makes hundreds of boxes.
         if len(self.start) != 3 or len(self.stop) != 3:
             raise ShapeError(f"a box has 3 axes (x, y, z), got start={self.start} and stop={self.stop}")
-        # numpy integers would be stored as they are and make keys compare and pickle differently
-        object.__setattr__(self, "start", tuple(int(v) for v in self.start))
-        object.__setattr__(self, "stop", tuple(int(v) for v in self.stop))
-        if any(b <= a for a, b in zip(self.start, self.stop, strict=True)):
+        a, b, c = self.start
+        d, e, f = self.stop
+        whole = type(a) is type(b) is type(c) is type(d) is type(e) is type(f) is int
+        if not whole or type(self.start) is not tuple or type(self.stop) is not tuple:
+            # numpy integers would be stored as they are and make keys compare and pickle differently
+            a, b, c, d, e, f = int(a), int(b), int(c), int(d), int(e), int(f)
+            object.__setattr__(self, "start", (a, b, c))
+            object.__setattr__(self, "stop", (d, e, f))
+        if d <= a or e <= b or f <= c:
             raise ShapeError(f"a box needs start < stop on every axis, got start={self.start} and stop={self.stop}")
 
     @classmethod
@@ -71,11 +77,13 @@ class Box:
 
     def clip(self, shape: Sequence[int]) -> Box | None:
         """The part inside a volume of spatial ``shape``, or None when there is none."""
-        start = tuple(max(a, 0) for a in self.start)
-        stop = tuple(min(b, int(n)) for b, n in zip(self.stop, shape, strict=False))
-        if any(b <= a for a, b in zip(start, stop, strict=True)):
+        (a, b, c), (d, e, f) = self.start, self.stop
+        x, y, z = shape[:3]
+        if a >= 0 and b >= 0 and c >= 0 and d <= x and e <= y and f <= z:
+            return self
+        if a >= x or b >= y or c >= z or d <= 0 or e <= 0 or f <= 0:
             return None
-        return Box(start, stop)  # type: ignore[arg-type]
+        return Box((max(a, 0), max(b, 0), max(c, 0)), (min(d, x), min(e, y), min(f, z)))
 
     def slices(self, origin: Triple = (0, 0, 0)) -> tuple[slice, slice, slice]:
         """Index that cuts this box out of an array whose first voxel is ``origin``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 import tiledb
 
@@ -27,7 +28,7 @@ class Handle(Protocol):
         """Extents (x, y, z) of its tiles in voxels."""
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
-        """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (C-contiguous, of the stored dtype)."""
+        """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (of the stored dtype; C-contiguous is quickest)."""
 
 
 class DirectHandle:
@@ -56,10 +57,13 @@ class DirectHandle:
         for dimension, pair in enumerate(ranges):
             subarray._add_dim_range(dimension, pair)
         query.set_subarray(subarray)
-        query.set_data_buffer(VOXELS, out.reshape(-1), out.size)
+        cells = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+        query.set_data_buffer(VOXELS, cells.reshape(-1), cells.size)
         query._submit()
         if not query.is_complete():
             raise tiledb.TileDBError("the query did not complete within its buffer")
+        if cells is not out:
+            out[...] = cells
 
 
 class PublicHandle:

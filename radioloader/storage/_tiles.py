@@ -72,7 +72,7 @@ class TileHandle:
         self._plane = layout.tile[1] * layout.tile[2] * layout.dtype.itemsize
 
     def read(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> None:
-        """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (C-contiguous, of the stored dtype).
+        """Read the inclusive ``ranges`` (one for each dimension) into ``out`` (of the stored dtype).
 
         Raises:
             UnknownLayout: A tile is not as expected.
@@ -178,11 +178,10 @@ class TileHandle:
             words |= values[0]
             out[...] = words.view(layout.dtype)[:, ys, zs]
             return
-        places = np.lib.stride_tricks.as_strided(
-            out.view(np.uint8), (*out.shape, layout.dtype.itemsize), (*out.strides, 1)
-        )
-        for byte in range(layout.dtype.itemsize):
-            places[..., byte] = values[byte, :, ys, zs]
+        names = [str(byte) for byte in range(layout.dtype.itemsize)]
+        places = out.view(np.dtype([(name, np.uint8) for name in names]))  # of the same size, so of any strides
+        for name, part in zip(names, values, strict=True):
+            places[name] = part[:, ys, zs]
 
 
 def _unshuffled(raw: npt.NDArray[np.uint8], layout: Any, out: npt.NDArray[Any]) -> None:

@@ -190,9 +190,9 @@ class VolumeReader:
         self._check_process()
         for request in requests:
             check_buffer(request)
-        regions = [self._region(request) for request in requests]
-        wanted = [(request.ref, request.inner, region) for request, region in zip(requests, regions, strict=True)]
-        parts = [[requests[place] for place in group] for group in groups(wanted)]
+        requests = [self._settled(request) for request in requests]
+        found = groups([(request.ref, request.inner, request.region) for request in requests])
+        parts = [[requests[place] for place in group] for group in found]
         failed: dict[int, ReadError] = {}
         for request, error in self._read_parts(parts):
             failed.setdefault(id(request), error)
@@ -217,7 +217,7 @@ class VolumeReader:
         """A part as it is, or the slabs of its one large request and that request."""
         request, inner = part[0], part[0].inner
         itemsize, channels = np.dtype(request.ref.dtype).itemsize, request.ref.channels
-        if len(part) > 1 or inner is None or self._region(request) is not None:
+        if len(part) > 1 or inner is None or request.region is not None:
             return [(part, None)]
         if prod(inner.shape) * itemsize * channels < slabs.LARGE:
             return [(part, None)]
@@ -287,15 +287,16 @@ class VolumeReader:
             memory = self._scratch.memory = np.empty(size, np.uint8)
         return memory[:size].view(dtype).reshape(shape)
 
-    def _region(self, request: ReadRequest) -> Box | None:
-        """The region that a request is cut from, where it is one that can be kept."""
+    def _settled(self, request: ReadRequest) -> ReadRequest:
+        """The request with the region that it is cut from; with none where that cannot be kept."""
         if request.region is None:
-            return None
+            return request
         inner, region = request.inner, request.region.clip(request.ref.shape)
-        if inner is None or region is None or Box.around([inner, region]) != region:
-            return None
-        size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
-        return region if size <= self._regions.limit // 4 else None
+        if inner is not None and region is not None and Box.around([inner, region]) == region:
+            size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
+            if size <= self._regions.limit // 4:
+                return request if region is request.region else replace(request, region=region)
+        return replace(request, region=None)
 
     def _read(self, requests: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
         """Read regions of one volume in one go; returns those that failed."""
@@ -304,7 +305,7 @@ class VolumeReader:
             for request in requests:
                 request.out[...] = request.pad_value
             return []
-        ref, region = requests[0].ref, self._region(requests[0])
+        ref, region = requests[0].ref, requests[0].region
         around = boxes[0] if len(boxes) == 1 else Box.around(boxes)
         try:
             for time in range(ref.channels):
@@ -312,7 +313,7 @@ class VolumeReader:
                 if region is None:
                     self._read_3d(time, requests, outs, around)
                 else:
-                    load = partial(self._load, ref, time, region)
+                    load = partial(self._load, ref, time, region, _thinnest(around, region))
                     distribute(requests, outs, self._regions.get((ref.uri, time, region), load), region)
         except tiledb.TileDBError as error:
             if len(requests) > 1:  # perhaps not all of them fail
@@ -338,9 +339,11 @@ class VolumeReader:
         if not direct:
             distribute(requests, outs, target, around)
 
-    def _load(self, ref: VolumeRef, time: int, box: Box) -> npt.NDArray[Any]:
-        """Stored values of a box, in memory of their own."""
-        block = np.empty(box.shape, ref.dtype)
+    def _load(self, ref: VolumeRef, time: int, box: Box, outermost: int = 0) -> npt.NDArray[Any]:
+        """Stored values of a box, in memory of their own, in which the axis ``outermost`` is the slowest."""
+        order = (outermost, *(axis for axis in range(3) if axis != outermost))
+        memory = np.empty([box.shape[axis] for axis in order], ref.dtype)
+        block = memory.transpose(np.argsort(order))
         self._read_stored(ref, time, box, block)
         return block
 
@@ -380,6 +383,11 @@ class VolumeReader:
 
 _KEPT_SCRATCH = 64 * 2**20
 _REGION_BYTES = 256 * 2**20
+
+
+def _thinnest(box: Box, region: Box) -> int:
+    """The axis of which ``box`` takes the smallest share of ``region``: cut along it, memory that has it outermost is cut in one piece."""
+    return min(range(3), key=lambda axis: box.shape[axis] / region.shape[axis])
 
 
 def _in_loader_worker() -> bool:

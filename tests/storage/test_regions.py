@@ -16,6 +16,7 @@ from radioloader import Box, StorageConfig, VolumeReader, VolumeRef
 from radioloader.config import ReadConfig
 from radioloader.errors import ConfigError, ReadError
 from radioloader.storage import reader as reader_module
+from radioloader.storage._tiles import TileHandle
 from radioloader.storage.reader import ReadRequest
 from tests.storage.test_joint import SHAPE, TILE, Array, Queries, boxes, place, queries, volumes
 
@@ -55,6 +56,27 @@ def test_regions_and_tiles_give_the_bytes_of_plain_reads(
             assert np.array_equal(request.out, expected)
 
     check()
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_memory_of_a_region_is_cut_along_its_slices_in_one_piece(
+    volumes: list[tuple[VolumeRef, Array]], axis: int, direct: bool
+) -> None:
+    for ref, values in volumes:
+        reader = VolumeReader(StorageConfig(read=ReadConfig(max_workers=1, direct=direct)))
+        start, stop = [2, 0, 3], [18, 17, 15]
+        region = Box((2, 0, 3), (18, 17, 15))
+        start[axis], stop[axis] = 5, 6
+        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        out = out_for(ref, box)
+        reader.read_many([ReadRequest(ref, box, out, region=region)])
+        assert np.array_equal(out, values[(..., *box.slices())])
+        assert isinstance(reader._handle(ref)[0], TileHandle) == direct
+        kept = reader._regions.find((ref.uri, 0, region))
+        assert kept is not None
+        assert kept.shape == region.shape
+        assert np.moveaxis(kept, axis, 0)[0].flags.c_contiguous
 
 
 def test_a_region_is_read_once(volumes: list[tuple[VolumeRef, Array]], queries: Queries) -> None:
