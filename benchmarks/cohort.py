@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from benchmarks.model import Cohort
 
-__all__ = ["CT", "SHAPE", "load_base", "make_cohort", "make_subject"]
+__all__ = ["CT", "SHAPE", "load_base", "make_cohort", "make_subject", "resize", "template"]
 
 SHAPE = (512, 512, 280)
 CT = Path(__file__).resolve().parents[2] / "shared" / "data" / "ct_phantom_512x512x140.nii.gz"
@@ -83,7 +83,7 @@ def make_cohort(
 def load_base(source: Path | None, shape: tuple[int, int, int]) -> Volume:
     """The volume that subjects are made of, int16, of ``shape``: the CT, mirrored along z where it is too short, or the template."""
     if source is None:
-        return _template(shape)
+        return _template_as_ct(shape)
     import nibabel as nib
 
     data = np.asarray(nib.load(source).dataobj).astype(np.int16)
@@ -95,14 +95,18 @@ def load_base(source: Path | None, shape: tuple[int, int, int]) -> Volume:
     return np.ascontiguousarray(data[np.ix_(*places)])
 
 
-def _template(shape: tuple[int, int, int]) -> Volume:
-    """nilearn's T1w template, resampled, in the range of a CT and with its noise (without noise it would compress unlike any scan)."""
+def _template_as_ct(shape: tuple[int, int, int]) -> Volume:
+    """The template in the range of a CT and with its noise (without noise it would compress unlike any scan)."""
+    noise = np.random.default_rng(0).normal(0, 12, shape).astype(np.float32)
+    return (template(shape) * 1400 - 1000 + noise).round().astype(np.int16)
+
+
+def template(shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """nilearn's T1w template, resampled to ``shape`` (X, Y, Z); values from 0 to 1."""
     from nilearn.datasets import load_mni152_template
 
     data = np.asarray(load_mni152_template(resolution=1).dataobj, np.float32)
-    resampled = _resize(data / data.max(), shape)
-    noise = np.random.default_rng(0).normal(0, 12, shape).astype(np.float32)
-    return (resampled * 1400 - 1000 + noise).round().astype(np.int16)
+    return resize(data / data.max(), shape)
 
 
 def make_subject(base: Volume, number: int, seed: int = 0) -> tuple[Volume, npt.NDArray[np.uint8]]:
@@ -123,9 +127,9 @@ def make_subject(base: Volume, number: int, seed: int = 0) -> tuple[Volume, npt.
     tissue = coarse > -500
     for value, share, grain in ((2, _CLASSES[1], 10), (3, _CLASSES[2], 3)):
         grid = tuple(max(2, n // grain) for n in coarse.shape)
-        field = _resize(generator.standard_normal(grid).astype(np.float32), coarse.shape)
+        field = resize(generator.standard_normal(grid).astype(np.float32), coarse.shape)
         _paint(label, np.where(tissue, field, np.float32(-9)), share, value)
-    _paint(label, _resize(_resize(coarse, tuple(max(1, n // 2) for n in coarse.shape)), coarse.shape), _CLASSES[0], 1)
+    _paint(label, resize(resize(coarse, tuple(max(1, n // 2) for n in coarse.shape)), coarse.shape), _CLASSES[0], 1)
     return image, label
 
 
@@ -133,10 +137,10 @@ def _paint(label: npt.NDArray[np.uint8], field: npt.NDArray[np.float32], share: 
     """Set the voxels where ``field``, a coarse one, is highest."""
     count = max(1, round(share * field.size))
     threshold = float(np.partition(field.ravel(), field.size - count)[field.size - count])
-    label[_resize(field - threshold, label.shape) >= 0] = value
+    label[resize(field - threshold, label.shape) >= 0] = value
 
 
-def _resize(field: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def resize(field: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Trilinear interpolation to another grid."""
     import torch
 

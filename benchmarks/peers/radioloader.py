@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from torch.utils.data import RandomSampler, Sampler
 
 import radioloader as rl
 from benchmarks.model import BATCH, Job
-from benchmarks.peers.base import ENDLESS, Feed, Peer, Unsupported
+from benchmarks.peers.base import ENDLESS, Feed, Peer
 
 __all__ = ["AxialTiles", "Region", "Uniform"]
 
@@ -38,7 +37,12 @@ class Uniform(Peer):
     packages: ClassVar[tuple[str, ...]] = ("radioloader", "tiledb", "torch", "numpy")
     folders: ClassVar[tuple[str, ...]] = ("radioloader-isotropic",)
     tiles: ClassVar[str] = "isotropic"
-    block: ClassVar[int] = 1
+    mix: ClassVar[int] = 1
+
+    @property
+    def block(self) -> int:
+        """Neighbouring slices that stay together when slices are shuffled."""
+        return 1
 
     @property
     def uri(self) -> str:
@@ -74,10 +78,8 @@ class Uniform(Peer):
 
     def _loader(self, dataset: Any, job: Job, batch: int, **order: Any) -> Feed:
         options: dict[str, Any] = {"num_workers": job.workers, "persistent_workers": job.workers > 0}
-        if job.threads:
-            if "num_threads" not in inspect.signature(rl.DataLoader).parameters:
-                raise Unsupported("this version's DataLoader has no num_threads")
-            options = {"num_workers": 0, "num_threads": job.threads}
+        if not job.workers:
+            options = {"num_threads": job.threads}
         return Feed(rl.DataLoader(dataset, batch_size=batch, **order, **options))
 
     def patches(self, job: Job) -> Feed:
@@ -98,7 +100,7 @@ class Uniform(Peer):
 
     def slices(self, job: Job) -> Feed:
         dataset = rl.SliceDataset(
-            self.uri, image="CT", label="seg", plane=job.plane, block=self.block, dtype=_dtype(job)
+            self.uri, image="CT", label="seg", plane=job.plane, block=self.block, mix=self.mix, dtype=_dtype(job)
         )
         return self._loader(dataset, job, BATCH, sampler=_EveryEpoch(rl.KeySampler(dataset)))
 
@@ -126,15 +128,17 @@ class Uniform(Peer):
 
 
 class Region(Uniform):
-    """``RegionPositions``: patches of eight at a time from one region, batches that mix the regions of four volumes; slices in blocks of
-    a batch."""
+    """``RegionPositions``: patches of eight at a time from one region, batches that mix the regions of four volumes; slices in blocks as
+    thick as a tile, batches that mix four blocks."""
 
-    block: ClassVar[int] = BATCH
+    mix: ClassVar[int] = BATCH
+
+    @property
+    def block(self) -> int:
+        return rl.TileConfig().extent
 
     def positions(self) -> Any:
-        # Without mix, batches come from one volume, and their records say so.
-        mix: dict[str, Any] = {"mix": BATCH} if "mix" in inspect.signature(rl.RegionPositions).parameters else {}
-        return rl.RegionPositions(patches=8, **mix)
+        return rl.RegionPositions(patches=8, mix=self.mix)
 
 
 class AxialTiles(Uniform):

@@ -15,6 +15,7 @@ STUDIES = {
     "positions": "kinds of positions, and slices in blocks",
     "repeats": "the first read of a place and the next ones",
     "threads": "threads that read side by side",
+    "tiles": "tile extents and filters",
     "writing": "ingest with more and more processes",
     "s3": "an S3 server with latency, and the local disk",
 }

@@ -138,20 +138,21 @@ class TileHandle:
     def _decode(self, tile: memoryview, corner: Any, low: Any, high: Any, out: npt.NDArray[Any]) -> None:
         """Decode the chunks of a tile that hold a part of the box, into that part."""
         layout, plane = self._fragment.layout, self._plane
+        size = layout.dtype.itemsize
         x, y, z = corner
         ys, zs = slice(low[1] - y, high[1] - y), slice(low[2] - z, high[2] - z)
         begin, end = low[0] - x, high[0] - x  # planes of the tile
-        whole: npt.NDArray[np.uint8] | None = None
+        whole: npt.NDArray[Any] | None = None
         at = 0
         for length, packed in _chunks(tile, layout.shuffle):
             if at < end * plane and at + length > begin * plane:
                 raw = np.frombuffer(_decompress(packed), np.uint8)
                 if len(raw) != length:
                     raise UnknownLayout("length of a chunk")
-                if at % plane or length % plane:  # planes lie across chunks: put together first
+                if whole is not None or at % plane or length % plane:  # planes lie across chunks: put together first
                     if whole is None:
-                        whole = np.empty(plane * layout.tile[0], np.uint8)
-                    _unshuffled(raw, layout, whole[at : at + length].view(layout.dtype))
+                        whole = np.empty(plane * layout.tile[0] // size, layout.dtype)
+                    whole[at // size : (at + length) // size] = _unshuffled(raw, layout)
                 else:
                     first, last = max(begin, at // plane), min(end, (at + length) // plane)
                     self._place(
@@ -161,34 +162,29 @@ class TileHandle:
         if at != plane * layout.tile[0]:
             raise UnknownLayout("length of a tile")
         if whole is not None:
-            out[...] = whole.view(layout.dtype).reshape(layout.tile[:3])[begin:end, ys, zs]
+            out[...] = whole.reshape(layout.tile[:3])[begin:end, ys, zs]
 
     def _place(self, raw: npt.NDArray[np.uint8], xs: slice, ys: slice, zs: slice, out: npt.NDArray[Any]) -> None:
         """Put cells of whole planes where they belong."""
         layout = self._fragment.layout
         planes = (-1, layout.tile[1], layout.tile[2])
-        if not layout.shuffle:
+        if layout.shuffle:
+            out[...] = _joined(raw.reshape(layout.dtype.itemsize, *planes)[:, xs], layout.dtype)[:, ys, zs]
+        else:
             out[...] = raw.view(layout.dtype).reshape(planes)[xs, ys, zs]
-            return
-        # Byte 0 of all cells, byte 1 of all cells, ...
-        values = raw.reshape(layout.dtype.itemsize, *planes)[:, xs]
-        if layout.dtype.itemsize == 2:  # a third faster than placing bytes
-            words = values[1].astype(np.uint16)
-            words <<= 8
-            words |= values[0]
-            out[...] = words.view(layout.dtype)[:, ys, zs]
-            return
-        names = [str(byte) for byte in range(layout.dtype.itemsize)]
-        places = out.view(np.dtype([(name, np.uint8) for name in names]))  # of the same size, so of any strides
-        for name, part in zip(names, values, strict=True):
-            places[name] = part[:, ys, zs]
 
 
-def _unshuffled(raw: npt.NDArray[np.uint8], layout: Any, out: npt.NDArray[Any]) -> None:
-    if layout.shuffle:
-        out.view(np.uint8).reshape(-1, layout.dtype.itemsize)[...] = raw.reshape(layout.dtype.itemsize, -1).T
-    else:
-        out.view(np.uint8)[...] = raw
+def _joined(parts: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Cells whose bytes lie apart, (byte, ...), as shuffling puts them: lowest byte first. Several times as fast as strided copies."""
+    words: npt.NDArray[Any] = parts[-1].astype(f"u{dtype.itemsize}")
+    for part in parts[-2::-1]:
+        words <<= 8
+        words |= part
+    return words.view(dtype)
+
+
+def _unshuffled(raw: npt.NDArray[np.uint8], layout: Any) -> npt.NDArray[Any]:
+    return _joined(raw.reshape(layout.dtype.itemsize, -1), layout.dtype) if layout.shuffle else raw.view(layout.dtype)
 
 
 def _chunks(tile: memoryview, shuffle: bool) -> Iterator[tuple[int, memoryview]]:
