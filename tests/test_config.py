@@ -39,10 +39,18 @@ from radioloader.errors import ConfigError
         (lambda: TileConfig(custom=(4, 0, 4)), r"TileConfig.custom=\(4, 0, 4\) must be three extents"),
         (lambda: TileConfig(orientation="custom"), r"TileConfig\(orientation='custom'\) needs custom=\(x, y, z\)"),
         (lambda: CompressionConfig(codec="gzip"), "CompressionConfig.codec='gzip' is not one of 'zstd', 'lz4', 'none'"),
+        (
+            lambda: CompressionConfig(shuffle="floats"),
+            "CompressionConfig.shuffle='floats' is not one of True, False, 'in",
+        ),
         (lambda: CompressionConfig(level=23), "CompressionConfig.level=23 is outside -50..22"),
         (lambda: ReadConfig(max_workers=0), "ReadConfig.max_workers=0 must be at least 1"),
         (lambda: ReadConfig(concurrency=0), "ReadConfig.concurrency=0 must be at least 1"),
         (lambda: ReadConfig(max_open_arrays=0), "ReadConfig.max_open_arrays=0 must be at least 1"),
+        (
+            lambda: WriteConfig.preset("tiny"),
+            r"WriteConfig.preset\('tiny'\): the presets are 'balanced', 'fast', 'small'",
+        ),
         (lambda: WriteConfig(max_workers=0), "WriteConfig.max_workers=0 must be at least 1"),
         (lambda: S3Config(scheme="ftp"), "S3Config.scheme='ftp' is not 'http' or 'https'"),
         (lambda: S3Config(endpoint="ftp://host"), "S3Config.scheme='ftp' is not 'http' or 'https'"),
@@ -57,6 +65,14 @@ def test_values_that_are_not_allowed(make: Callable[[], Any], message: str) -> N
     with pytest.raises(ConfigError, match=message) as caught:
         make()
     assert isinstance(caught.value, ValueError)
+
+
+def test_presets() -> None:
+    assert WriteConfig.preset("balanced") == WriteConfig()
+    assert WriteConfig.preset("fast").compression.level < WriteConfig().compression.level
+    assert WriteConfig.preset("small", tile=TileConfig(extent=8)) == WriteConfig(
+        tile=TileConfig(extent=8), compression=CompressionConfig(level=19, shuffle=True)
+    )
 
 
 def test_tiles() -> None:

@@ -16,16 +16,11 @@ from benchmarks.model import Cohort
 
 __all__ = ["measure"]
 
-EXTENTS = (24, 32, 48, 64, 96)
+EXTENTS = (24, 48, 64, 96)
 FILTERS: dict[str, dict[str, Any]] = {
-    "zstd -5": {"level": -5},
-    "zstd -1": {"level": -1},
-    "zstd 1": {"level": 1},
-    "zstd 3": {"level": 3},
-    "zstd 6": {"level": 6},
-    "zstd 12": {"level": 12},
-    "zstd 1, no shuffle": {"level": 1, "shuffle": False},
-    "lz4": {"codec": "lz4"},
+    **{f"zstd {level}": {"level": level, "shuffle": False} for level in (-5, -1, 1, 3, 6, 19)},
+    **{f"shuffle, zstd {level}": {"level": level, "shuffle": True} for level in (-5, -1, 1, 3, 6, 19)},
+    "shuffle, lz4": {"codec": "lz4", "shuffle": True},
     "none": {"codec": "none"},
 }
 _PATCHES = (64, 96, 128, 160)
@@ -38,19 +33,21 @@ def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
     default filters, filters with the default tiles."""
     folder = cohort.folder / "tiles"
     shutil.rmtree(folder, ignore_errors=True)
-    default = f"{rl.TileConfig().extent}^3, zstd {rl.CompressionConfig().level}"
-    configs = {f"{n}^3, zstd 1": rl.WriteConfig(tile=rl.TileConfig(extent=n)) for n in EXTENTS}
-    for name, compression in FILTERS.items():
-        label = f"{rl.TileConfig().extent}^3, {name}"
-        configs.setdefault(label, rl.WriteConfig(compression=rl.CompressionConfig(**compression)))
+    # What others are compared with comes first.
+    configs = {f"{name} (preset)": rl.WriteConfig.preset(name) for name in ("balanced", "fast", "small")}
+    configs |= {f"{n}^3": rl.WriteConfig(tile=rl.TileConfig(extent=n)) for n in EXTENTS}
     for plane in ("axial", "coronal", "sagittal"):
-        configs[f"{plane} tiles, zstd 1"] = rl.WriteConfig(tile=rl.TileConfig(orientation=rl.SliceOrientation(plane)))
-    names = sorted(configs, key=lambda name: name != default)  # what others are compared with comes first
+        configs[f"{plane} tiles"] = rl.WriteConfig(tile=rl.TileConfig(orientation=rl.SliceOrientation(plane)))
+    configs |= {
+        name: rl.WriteConfig(compression=rl.CompressionConfig(**settings)) for name, settings in FILTERS.items()
+    }
     try:
         for kind, file in _volumes(cohort, folder):
-            found = {name: _one(kind, file, configs[name], folder / "store", 3 if full else 1) for name in names}
+            found = {
+                name: _one(kind, file, write, folder / "store", 3 if full else 1) for name, write in configs.items()
+            }
             for what in next(iter(found.values())):
-                for name in names:
+                for name in configs:
                     value, unit = found[name][what]
                     yield {"name": name, "what": f"{kind}: {what}", "value": round(value, 4), "unit": unit}
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -48,8 +49,13 @@ def ingest(
     tile: Annotated[
         str, typer.Option(help="Tiles: isotropic, axial, sagittal, coronal, or extents such as 64,64,32.")
     ] = "isotropic",
-    codec: Annotated[str, typer.Option(help="Compression: zstd, lz4 or none.")] = "zstd",
-    level: Annotated[int, typer.Option(help="Compression level of zstd.")] = 1,
+    preset: Annotated[
+        str, typer.Option(help="balanced; fast (quicker to read, larger), or small (slow to write).")
+    ] = "balanced",
+    codec: Annotated[
+        str | None, typer.Option(help="Compression: zstd, lz4 or none; the preset's when not given.")
+    ] = None,
+    level: Annotated[int | None, typer.Option(help="Compression level of zstd; the preset's when not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
     commit_interval: Annotated[float, typer.Option(help="Seconds between commits: what a kill can cost.")] = 10.0,
@@ -58,7 +64,7 @@ def ingest(
 
     Example: radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
     """
-    from radioloader.config import CompressionConfig, WriteConfig, configure
+    from radioloader.config import WriteConfig, configure
     from radioloader.errors import IngestError
     from radioloader.ingestion.discover import is_label_name
     from radioloader.ingestion.pipeline import ingest as run
@@ -70,7 +76,9 @@ def ingest(
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
     if not images and not labels:
         raise ConfigError("nothing to ingest: give at least one collection, such as --image 'T1w=images/*.nii.gz'")
-    config = configure(write=WriteConfig(tile=_tile(tile), compression=CompressionConfig(codec=codec, level=level)))
+    write = WriteConfig.preset(preset, tile=_tile(tile))
+    given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
+    config = configure(write=replace(write, compression=replace(write.compression, **given)))
     try:
         report = run(
             uri,

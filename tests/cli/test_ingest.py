@@ -190,25 +190,34 @@ def test_paths_are_shown_as_they_are(cli: Cli, write_image: Callable[..., Path],
 
 
 @pytest.mark.parametrize(
-    ("options", "tile", "filters"),
+    ("options", "tile", "filters", "level"),
     [
-        ([], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"]),
-        (["--tile", "8"], (8, 8, 8), ["ByteShuffleFilter", "ZstdFilter"]),
-        (["--tile", "8,4,2", "--codec", "lz4"], (8, 4, 2), ["ByteShuffleFilter", "LZ4Filter"]),
-        (["--tile", "axial", "--codec", "none"], (14, 16, 1), []),
-        (["--level", "7"], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"]),
+        ([], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"], 1),
+        (["--tile", "8"], (8, 8, 8), ["ByteShuffleFilter", "ZstdFilter"], 1),
+        (["--tile", "8,4,2", "--codec", "lz4"], (8, 4, 2), ["ByteShuffleFilter", "LZ4Filter"], None),
+        (["--tile", "axial", "--codec", "none"], (14, 16, 1), [], None),
+        (["--level", "7"], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"], 7),
+        (["--preset", "fast"], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"], -5),
+        (["--preset", "small", "--tile", "8"], (8, 8, 8), ["ByteShuffleFilter", "ZstdFilter"], 19),
+        (["--preset", "small", "--level", "3"], (14, 16, 10), ["ByteShuffleFilter", "ZstdFilter"], 3),
     ],
 )
 def test_tiles_and_compression(
-    cli: Cli, changing: Path, tmp_path: Path, options: list[str], tile: tuple[int, ...], filters: list[str]
+    cli: Cli,
+    changing: Path,
+    tmp_path: Path,
+    options: list[str],
+    tile: tuple[int, ...],
+    filters: list[str],
+    level: int | None,
 ) -> None:
     assert cli(*arguments(changing, tmp_path / "store"), *options).status == 0
     schema = tiledb.ArraySchema.load(rl.open(tmp_path / "store").T1w.iloc[2].uri)
     assert tuple(int(schema.domain.dim(axis).tile) for axis in range(3)) == tile
     pipeline = list(schema.attr("voxels").filters)
     assert [type(part).__name__ for part in pipeline] == filters
-    if "--level" in options:
-        assert pipeline[-1].level == 7
+    if level is not None:
+        assert pipeline[-1].level == level
 
 
 def test_orientation_regex_and_tolerance(
@@ -290,6 +299,10 @@ def test_images_are_what_image_says_also_without_labels(cli: Cli, changing: Path
         ),
         (["--image", "a=x", "--tile", "0"], "TileConfig.extent=0 must be at least 1 voxel"),
         (["--image", "a=x", "--codec", "gzip"], "CompressionConfig.codec='gzip' is not one of 'zstd', 'lz4', 'none'"),
+        (
+            ["--image", "a=x", "--preset", "tiny"],
+            "WriteConfig.preset('tiny'): the presets are 'balanced', 'fast', 'small'",
+        ),
         (["--image", "a=x", "--level", "99"], "CompressionConfig.level=99 is outside -50..22"),
         (["--image", "a={root}/a.nii", "--workers", "0"], "workers=0 must be at least 1"),
         (["--image", "a={root}/a.nii", "--grid-tolerance", "-1"], "grid_tolerance_mm=-1.0 must not be negative"),
@@ -429,7 +442,7 @@ def test_help_and_version(cli: Cli) -> None:
     text = re.sub(r"[│\s]+", " ", done.out)
     for option in (
         "--image -i", "--label -l", "--obs-meta", "--orientation", "--subject-regex", "--allow-missing", "--grid-tolerance", "--tile",
-        "--codec", "--level", "--strict", "--workers", "--commit-interval",
+        "--preset", "--codec", "--level", "--strict", "--workers", "--commit-interval",
     ):  # fmt: skip
         assert option in text
     assert "continues where it was stopped and skips what is there" in text

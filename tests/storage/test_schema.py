@@ -43,8 +43,9 @@ def test_all_48_orientations_are_tested() -> None:
     [
         (CompressionConfig(), "int16", ["ByteShuffleFilter", "ZstdFilter"]),
         (CompressionConfig(), "uint8", ["ZstdFilter"]),
-        (CompressionConfig(shuffle=False), "float32", ["ZstdFilter"]),
-        (CompressionConfig(codec="lz4"), "float64", ["ByteShuffleFilter", "LZ4Filter"]),
+        (CompressionConfig(), "float32", ["ZstdFilter"]),
+        (CompressionConfig(shuffle=False), "int16", ["ZstdFilter"]),
+        (CompressionConfig(codec="lz4", shuffle=True), "float64", ["ByteShuffleFilter", "LZ4Filter"]),
         (CompressionConfig(codec="none"), "int16", []),
         (CompressionConfig(checksum=True), "int16", ["ByteShuffleFilter", "ZstdFilter", "ChecksumSHA256Filter"]),
         (CompressionConfig(codec="none", checksum=True), "int16", ["ChecksumSHA256Filter"]),
