@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmarks.report import Entry
 
-__all__ = ["draw", "draw_lines"]
+__all__ = ["draw", "draw_lines", "draw_points"]
 
 _OURS, _THEIRS, _DARK, _MUTED = "#1f6feb", "#b6c2cf", "#24292f", "#6e7781"
 _LOG = 8.0  # a panel whose values are further apart is drawn on a logarithmic axis
@@ -93,6 +93,45 @@ def draw_lines(
         ax.tick_params(labelsize=7.5)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=6.5, frameon=False)
+    figure.suptitle(title, color=_DARK, fontsize=12)
+    figure.supxlabel(_wrapped(caption), color=_MUTED, fontsize=6.5)
+    figure.savefig(path, dpi=110)
+
+
+def draw_points(
+    path: Path,
+    title: str,
+    caption: str,
+    panels: Mapping[str, Mapping[str, tuple[float, float]]],
+    labels: tuple[str, str],
+) -> None:
+    """Panels side by side; in each a named point for each pair of values, both of them better when they are low."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(panels), 5.2), facecolor="white", layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (panel, points) in zip(axes, panels.items(), strict=True):
+        for name, (x, y) in points.items():
+            preset = "preset" in name
+            ax.plot(x, y, "o", color=_OURS if preset else _THEIRS, markersize=7 if preset else 4)
+            ax.annotate(
+                name,
+                (x, y),
+                xytext=(4, 3),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=_OURS if preset else _MUTED,
+                fontweight="bold" if preset else "normal",
+            )
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.margins(x=0.25)
+        ax.set_title(panel, fontsize=9, loc="left")
+        ax.set_xlabel(labels[0], fontsize=8)
+        ax.set_ylabel(labels[1], fontsize=8)
+        ax.tick_params(which="both", labelsize=7)
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
     figure.suptitle(title, color=_DARK, fontsize=12)
     figure.supxlabel(_wrapped(caption), color=_MUTED, fontsize=6.5)
     figure.savefig(path, dpi=110)

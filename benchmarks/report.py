@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.grid import write_grid
 from benchmarks.model import Record, config_of
 from benchmarks.pictures import draw
 from benchmarks.scaling import write_scaling
@@ -82,6 +83,7 @@ def topics() -> dict[str, tuple[str, str, str, Panel]]:
         **{
             name: (f"radioloader alone: {text}", f"study:{name}", "value", lambda r: r.get("what", r.get("when", "")))
             for name, text in STUDIES.items()
+            if name != "tiles"  # a table of its own: write_grid
         },
     }
 
@@ -148,6 +150,7 @@ def write(folder: Path, facts: dict[str, Any], records: list[Record]) -> str:
         (folder / f"{name}.md").write_text("\n".join(_markdown(title, facts, entries)))
         draw(folder / f"{name}.png", title, _where(facts), entries)
     write_scaling(folder, facts, _where(facts), records)
+    write_grid(folder, facts, _where(facts), records)
     verdicts = judge(records)
     table = verdict_table(verdicts)
     content = {"run": facts, "verdicts": [asdict(verdict) for verdict in verdicts]}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.grid import grid
 from benchmarks.model import Job, Record, outcome
 from benchmarks.report import entries_of, write
 from benchmarks.scaling import scaling
@@ -72,3 +73,21 @@ def test_scaling(tmp_path: Path) -> None:
     write(tmp_path, FACTS, records)
     assert "| zarr | 10.0 | 15.0 | 30.0 | 3.00 |" in (tmp_path / "scaling.md").read_text()
     assert (tmp_path / "scaling.png").exists()
+
+
+def test_grid(tmp_path: Path) -> None:
+    job = Job("radioloader-uniform", "study", detail="tiles")
+    records = [
+        outcome(job, name=name, what=f"CT int16: {what}", value=value, unit="ms")
+        for what, values in (("64^3", (1.5, 2.25)), ("on disk", (54.7, 112.0)))
+        for name, value in zip(("balanced (preset)", "shuffle, zstd 3"), values, strict=True)
+    ]
+    assert grid(records)["CT int16"]["shuffle, zstd 3"] == {"64^3": 2.25, "on disk": 112.0}
+    write(tmp_path, FACTS, records)
+    assert (tmp_path / "tiles.md").read_text().splitlines()[-3:] == [
+        "|---|---:|---:|",
+        "| balanced (preset) | 1.50 | 54.7 |",
+        "| shuffle, zstd 3 | 2.25 | 112 |",
+    ]
+    assert json.loads((tmp_path / "tiles.json").read_text())["run"] == FACTS
+    assert (tmp_path / "tiles.png").exists()
