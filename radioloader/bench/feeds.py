@@ -20,6 +20,7 @@ from radioloader.datasets.slice import SliceDataset
 from radioloader.datasets.volume import VolumeDataset
 from radioloader.geometry import plane_axis
 from radioloader.samplers.positions import RegionPositions
+from radioloader.storage.uri import is_remote
 from radioloader.types import Triple
 
 __all__ = ["Feed", "Feeds"]
@@ -42,6 +43,7 @@ class Feed:
         in_tiles: See :class:`~radioloader.bench.model.Figure`.
         decoded: Voxels in the tiles under a sample, on average: what a sample costs, before it is measured.
         nbytes: Size of a batch in bytes, at most.
+        local: Whether what it reads are files of this machine.
     """
 
     way: Way
@@ -49,6 +51,7 @@ class Feed:
     in_tiles: float | None
     decoded: float
     nbytes: int
+    local: bool
 
 
 class Feeds:
@@ -76,6 +79,7 @@ class Feeds:
         self._store, self.choice = store, choice
         self.patch_size, self.batch_size = patch_size, batch_size
         self._transform, self._pin = transform, pin_memory
+        self._local = not is_remote(store.uri)
         index = store.snapshot.index(choice.image[0])
         places = [index.of_subject(subject)[0] for subject in choice.subjects]
         self.shapes = index.shapes[places, :3]
@@ -114,7 +118,7 @@ class Feeds:
             pad=True,
             transform=self._transform,
         )
-        in_tiles = self._mean(lambda n, tile, _: in_patches(n, self.patch_size, tile))
+        in_tiles = self._each(lambda n, tile, _: in_patches(n, self.patch_size, tile))
         sizes = np.minimum(self.shapes, self.patch_size).prod(axis=1)
         how = f"PatchDataset(positions={'RegionPositions(patches=8, mix=4)' if regions else 'UniformPositions()'})"
         return Feed(
@@ -128,26 +132,28 @@ class Feeds:
                 pin_memory=self._pin,
                 drop_last=True,
             ),
-            None if regions else in_tiles,
-            in_tiles * float(sizes.mean()),
+            None if regions else float(in_tiles.mean()),
+            float((in_tiles * sizes).mean()),
             self._nbytes(dataset, int(np.prod(self.patch_size)) * self.batch_size),
+            self._local,
         )
 
     def in_tiles(self, extent: int) -> float:
         """Voxels in the tiles under a patch for each voxel of it, if tiles were cubes of ``extent`` voxels."""
-        return self._mean(lambda n, _, __: in_patches(n, self.patch_size, np.minimum(extent, n).tolist()))
+        return float(self._each(lambda n, _, __: in_patches(n, self.patch_size, np.minimum(extent, n).tolist())).mean())
 
     def volumes(self) -> Feed:
         """Whole volumes, one by one."""
         dataset = VolumeDataset(self._store, **self._arguments)
-        in_tiles = self._mean(lambda n, tile, _: in_volumes(n, tile))
+        in_tiles = self._each(lambda n, tile, _: in_volumes(n, tile))
         sizes = self.shapes.prod(axis=1)
         return Feed(
             Way(VOLUMES, "VolumeDataset()"),
             self._loader(dataset, batch_size=1),
-            in_tiles,
-            in_tiles * float(sizes.mean()),
+            float(in_tiles.mean()),
+            float((in_tiles * sizes).mean()),
             self._nbytes(dataset, int(sizes.max())),
+            self._local,
         )
 
     def slices(self, plane: str, *, blocks: bool = False) -> Feed:
@@ -163,14 +169,15 @@ class Feeds:
             mix=_MIX if blocks else 1,
             pad_to=planes.max(axis=0).tolist(),  # slices of several volumes are stacked
         )
-        in_tiles = self._mean(lambda n, tile, codes: in_slices(n, plane_axis(codes, plane), tile))
+        in_tiles = self._each(lambda n, tile, codes: in_slices(n, plane_axis(codes, plane), tile))
         how = f"SliceDataset(plane={plane!r}" + (f", block={block}, mix={_MIX})" if blocks else ")")
         return Feed(
             Way(slices(plane, blocks=blocks), how),
             self._loader(dataset),
-            None if blocks else in_tiles,
-            in_tiles * float(planes.prod(axis=1).mean()),
+            None if blocks else float(in_tiles.mean()),
+            float((in_tiles * planes.prod(axis=1)).mean()),
             self._nbytes(dataset, int(planes.max(axis=0).prod()) * self.batch_size),
+            self._local,
         )
 
     def block(self, plane: str) -> int:
@@ -190,9 +197,10 @@ class Feeds:
         given = {"batch_size": self.batch_size, "num_threads": 0} | arguments
         return DataLoader(dataset, shuffle=True, **given)
 
-    def _mean(self, of: Callable[[Any, Any, str], float]) -> float:
+    def _each(self, of: Callable[[Any, Any, str], float]) -> npt.NDArray[np.float64]:
+        """(n,) a number for each volume, of its shape, tiles and axis codes."""
         values = zip(self.shapes.tolist(), self._tiles.tolist(), self._codes, strict=True)
-        return float(np.mean([of(n, tile, codes) for n, tile, codes in values]))
+        return np.array([of(n, tile, codes) for n, tile, codes in values])
 
     def _nbytes(self, dataset: StoreDataset, voxels: int) -> int:
         table = dataset.table

@@ -131,7 +131,7 @@ def _endless(loader: DataLoader) -> Iterator[Any]:
 
 def _timed(feed: Feed, batches: Iterator[Any], *, seconds: float, least: int, first_batch_s: float) -> Rate:
     loader, marks = feed.loader, [(0.0, 0)]
-    before, read, cpu = _spent(loader), read_bytes(), cpu_seconds()
+    before, cpu, read = _spent(loader), cpu_seconds(), read_bytes()  # reads last: counting the rest reads files, too
     began = time.perf_counter()
     samples = count = 0
     while count < least or time.perf_counter() - began < seconds:
@@ -139,9 +139,9 @@ def _timed(feed: Feed, batches: Iterator[Any], *, seconds: float, least: int, fi
         count += 1
         marks.append((time.perf_counter() - began, samples))
     elapsed = marks[-1][0]
-    cpu = cpu_seconds() - cpu
     after = read_bytes()
-    here = feed.way.parallel == 0 and read is not None and after is not None
+    cpu = cpu_seconds() - cpu
+    counted = feed.local and feed.way.parallel == 0 and read is not None and after is not None
     lowest, highest = _scatter(marks)
     return Rate(
         per_s=samples / elapsed,
@@ -153,7 +153,7 @@ def _timed(feed: Feed, batches: Iterator[Any], *, seconds: float, least: int, fi
         spent=_difference(_spent(loader), before),
         lowest=lowest,
         highest=highest,
-        read_mb=(after - read) / samples / 1e6 if here and read is not None and after is not None else None,
+        read_mb=((after or 0) - (read or 0)) / samples / 1e6 if counted else None,
     )
 
 

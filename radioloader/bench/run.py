@@ -29,6 +29,7 @@ MOST_SECONDS = 50.0
 """What may be asked for, so that starting and ending stay within a minute."""
 
 _HARD_S = 57.0
+_GRACE_S = 5.0  # beyond what was asked for, before measurements are left out: workers may take long to start
 _SLOT_S = 4.0  # more makes no figure better
 _MOST_PARALLEL = 16
 _POINTS = 5
@@ -120,7 +121,7 @@ def ladder(most: int) -> list[int]:
     steps = [1 << power for power in range(most.bit_length()) if 1 << power < most] + [most]
     if len(steps) <= _POINTS:
         return steps
-    return [steps[round(place * (len(steps) - 1) / (_POINTS - 1))] for place in range(_POINTS)]
+    return [steps[int(place * (len(steps) - 1) / (_POINTS - 1) + 0.5)] for place in range(_POINTS)]
 
 
 class _Bench:
@@ -140,7 +141,7 @@ class _Bench:
         self._step_ms, self._max_parallel = step_ms, max_parallel
         self._began = time.perf_counter()
         self._end = self._began + seconds
-        self._hard = self._began + min(1.25 * seconds + 5, _HARD_S)
+        self._hard = self._began + min(1.25 * seconds + _GRACE_S, _HARD_S)
         self._left = 3 + 2 * len(ladder(_most(max_parallel, 0.0))) + _OTHER_WAYS  # measurements that share the time
         self._figures: list[Figure] = []
         self._s_per_voxel = 0.0
@@ -274,7 +275,7 @@ class _Bench:
     def _too_much(self, feed: Feed, step_ms: float | None) -> str:
         """Why there is no time or memory to measure a loader; empty where there is."""
         now, way = time.perf_counter(), feed.way
-        if now > self._end:
+        if now > self._hard:
             return "the time was up"
         batch = 1 if way.what == VOLUMES else self._feeds.batch_size
         batch_s = self._s_per_voxel * feed.decoded * batch
