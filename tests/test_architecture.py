@@ -23,6 +23,7 @@ LAYERS = {
     "container": 3,
     "lightning": 4,
     "ml": 4,
+    "bench": 5,
     "demo": 5,
     "cli": 6,
 }

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from radioloader.cli.bench import bench
 from radioloader.cli.demo import demo
 from radioloader.cli.ingest import ingest
 from radioloader.errors import RadioloaderError
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ingest)
+app.command()(bench)
 app.command()(demo)
 
 

@@ -11,10 +11,10 @@ import torch
 
 from radioloader._optional import require
 from radioloader.config import available_cores
+from radioloader.datasets.advice import STAGES, Epoch, Settings, advice
 from radioloader.datasets.loader import DataLoader
 from radioloader.datasets.patch import PatchDataset
 from radioloader.datasets.stats import TIMES
-from radioloader.lightning.advice import STAGES, Epoch, Settings, advice
 
 __all__ = ["DataWaitMonitor"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["STAGES", "Epoch", "Settings", "advice"]
+__all__ = ["STAGES", "Epoch", "Settings", "advice", "cheaper"]
 
 STAGES = ("read", "decode", "transform", "collate", "transfer", "start", "other")
 """What waiting is divided into."""
@@ -132,7 +132,7 @@ def _change(worst: str, epoch: Epoch, settings: Settings) -> str:
     if settings.num_workers and _busy(epoch, settings) < 1:
         # On average they are quick enough: batches come unevenly.
         return f"raise prefetch_factor from {settings.prefetch_factor} to {2 * settings.prefetch_factor}"
-    return _cheaper(worst, settings)
+    return cheaper(worst, settings)
 
 
 def _beside_threads(worst: str, epoch: Epoch, settings: Settings) -> str:
@@ -146,7 +146,7 @@ def _beside_threads(worst: str, epoch: Epoch, settings: Settings) -> str:
         more = min(math.ceil(made_s / step), most)
         if more > settings.num_threads:
             return f"raise num_threads from {settings.num_threads} to {more} (loader_kwargs={{'num_threads': {more}}})"
-    return _cheaper(worst, settings)
+    return cheaper(worst, settings)
 
 
 def _busy(epoch: Epoch, settings: Settings) -> float:
@@ -170,7 +170,13 @@ def _quicker_transfer(settings: Settings) -> str:
     return "give dtype=None, so that batches keep the stored dtype, and cast on the device"
 
 
-def _cheaper(worst: str, settings: Settings) -> str:
+def cheaper(worst: str, settings: Settings) -> str:
+    """What makes a stage cheaper, where neither more workers nor more threads are left to take.
+
+    Args:
+        worst: ``"read"``, ``"decode"``, ``"transform"``, ``"collate"``, or ``"other"``.
+        settings: Of the loader.
+    """
     if worst == "read":
         return "copy the store to a local disk, or read less at a time from more of it: order=BlockShuffled(window)"
     if worst == "decode":
