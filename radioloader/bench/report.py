@@ -90,7 +90,7 @@ def _conditions(report: BenchReport) -> str:
 
 
 def _alone(report: BenchReport) -> Table:
-    table = _table("In this process, num_threads=0", "", "samples/s", "CPU ms each", "MB read each", "in its tiles")
+    table = _table("In this process, num_threads=0", "", "samples/s", "CPU ms", "MB read", "in its tiles")
     table.add_row("patches, first pass", *_cells(report.first_pass), _megabytes(report.first_pass), "")
     for figure in report.figures:
         if figure.way.parallel:
@@ -109,7 +109,7 @@ def _parallel(report: BenchReport) -> Table:
     waiting = [] if step is None else ["waiting"]
     model = "" if step is None else f"; waiting: of a model that takes {step:g} ms a batch"
     title = f"Patches by setting{model}"
-    table = _table(title, "", "patches/s", "CPU ms each", "cores busy", "first batch", *waiting, "")
+    table = _table(title, "", "patches/s", "CPU ms", "cores busy", "first batch", *waiting, "")
     for figure in _settings(report.figures):
         name, rate = _setting(figure), figure.rate
         mark = "<- best" if figure.way == report.best else ""
@@ -143,7 +143,9 @@ def _settings(figures: Sequence[Figure]) -> Iterable[Figure]:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 or not heading else "right", no_wrap=True)
     return table

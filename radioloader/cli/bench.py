@@ -27,7 +27,7 @@ def bench(
     no_label: Annotated[bool, typer.Option("--no-label", help="Measure images alone.")] = False,
     patch_size: Annotated[str, typer.Option(help="Voxels of patches: 64, or 64,64,32 (x, y, z).")] = "64",
     batch_size: Annotated[int, typer.Option(help="Samples in a batch.")] = 4,
-    seconds: Annotated[float, typer.Option(help="About how long to measure, at most 50.")] = 30.0,
+    seconds: Annotated[float, typer.Option(help="About how long to measure, at most 45.")] = 30.0,
     step_ms: Annotated[
         float | None,
         typer.Option(help="Milliseconds that your model takes for a batch on its GPU: says what keeps up with it."),

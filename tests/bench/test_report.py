@@ -100,3 +100,12 @@ def test_a_model_and_a_gpu() -> None:
         "\n  ", " "
     )
     assert "files are in the system's memory" in shown.replace("\n  ", " ")
+
+
+def test_nothing_is_cut_off() -> None:
+    options = {**report().options, "step_ms": 1234.5}
+    long = Way(REGIONS, "", num_threads=16)
+    shown = text(report(options=options, figures=(Figure(long, rate(123456.0, 1234.0, waited=1.0)),), best=long))
+    assert "…" not in shown
+    assert cells(shown, "num_threads=16, RegionPositions")[:2] == ["123456", "1234"]
+    assert shown.count("<- best") == 1

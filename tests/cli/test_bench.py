@@ -99,7 +99,7 @@ def test_wrong_arguments_get_one_line(cli: Cli, store_uri: str, own_module: str,
     assert "leave one of them out" in fails("--label", "seg", "--no-label")
     assert fails("--patch-size", "8,b") == "--patch-size '8,b' is neither a number nor three, such as 64,64,32"
     assert fails("--patch-size", "8,8").startswith("patch_size=[8, 8] must be one or three whole numbers")
-    assert fails("--seconds", 90) == "seconds=90 must be more than 0 and at most 50"
+    assert fails("--seconds", 90) == "seconds=90 must be more than 0 and at most 45"
     assert fails("--json", tmp_path / "no" / "x.json").endswith("give the path of a file in a folder that exists")
     assert fails("--json", tmp_path).endswith("give the path of a file in a folder that exists")
     assert fails("--transform", "augment") == "--transform 'augment' is not MODULE:NAME, such as my_transforms:augment"
