@@ -19,6 +19,7 @@ __all__ = ["Gunzip"]
 _INPUT = 2**18
 _OUTPUT = 2**20  # asked for at a time: more is taken from the system anew each time, and costs page faults
 _EXTRA, _NAME, _COMMENT, _CHECKSUM = 4, 8, 16, 2
+_DAMAGED: Any = igzip_lib.IsalError  # which its stubs declare as an instance
 _TRAILER = struct.Struct("<II")
 
 
@@ -55,7 +56,7 @@ class Gunzip(io.RawIOBase):
                     raise _truncated()
             try:
                 part = self._member.decompress(data, min(len(view), _OUTPUT))
-            except igzip_lib.IsalError as error:
+            except _DAMAGED as error:
                 raise gzip.BadGzipFile(str(error)) from error
             self._checksum, self._size = isal_zlib.crc32(part, self._checksum), self._size + len(part)
             if self._member.eof:
