@@ -147,8 +147,8 @@ class WriteConfig:
         tile: Tile extents.
         compression: Filters.
         max_workers: Processes of an ingest; None takes the cores that this process may use.
-        direct: Lay out the tiles of local stores without TileDB's query where they are stored as zstd and all voxels are finite: a quarter
-            of its processor time, and the same files. False leaves all writing to TileDB.
+        direct: Lay out the tiles of local stores without TileDB's query where they are stored as zstd and all voxels are finite: half
+            of its processor time (labels: a quarter), and the same files. False leaves all writing to TileDB.
     """
 
     tile: TileConfig = field(default_factory=TileConfig)

@@ -1,7 +1,7 @@
 """The voxels of a volume as the tiles of a TileDB array: cut, shuffled, compressed, and counted for the fragment's metadata.
 
-What ``_tiles.py`` reads. libtiledb takes four times as long for it, whatever its configuration: it copies a volume into tiles range by
-range, counts lowest, highest and sum cell by cell, and makes a compressor for every 64 kB.
+What ``_tiles.py`` reads. libtiledb takes two to four times as long for it, whatever its configuration: it copies a volume into tiles range
+by range, counts lowest, highest and sum cell by cell, and makes a compressor for every 64 kB.
 """
 
 from __future__ import annotations
