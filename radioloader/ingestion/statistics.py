@@ -146,16 +146,17 @@ def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool
     Returns:
         Masks (X,), (Y,), (Z,).
     """
-    x, y, z = (np.zeros(n, np.bool_) for n in voxels.shape[:3])
-    for start in range(0, voxels.shape[0], _SLAB):
-        mask = voxels[start : start + _SLAB] != empty
-        if mask.ndim == 4:
-            mask = mask.any(axis=3)
-        x[start : start + _SLAB] = mask.any(axis=(1, 2))
-        plane = mask.any(axis=0)
-        y |= plane.any(axis=1)
-        z |= plane.any(axis=0)
-    return [x, y, z]
+    if voxels.dtype.kind in "iu" and float(empty).is_integer():
+        empty = int(empty)  # or all voxels would be compared as float64
+    x = np.zeros(voxels.shape[0], np.bool_)
+    plane = np.zeros(voxels.shape[1:3], np.bool_)
+    for place, values in enumerate(voxels):
+        mask = values != empty
+        if mask.ndim == 3:
+            mask = mask.any(axis=2)
+        x[place] = mask.any()
+        plane |= mask
+    return [x, plane.any(axis=1), plane.any(axis=0)]
 
 
 def foreground(
@@ -178,7 +179,7 @@ def foreground(
     if voxels.dtype.kind == "f":
         if not all((chunk == np.rint(chunk)).all() for chunk in _chunks(voxels)):  # NaN and inf fail this as well
             return []
-        if float(np.abs(voxels).max()) > 2**31:
+        if max(abs(float(voxels.min())), abs(float(voxels.max()))) > 2**31:
             return []
     elif voxels.dtype == np.uint64 and voxels.max() > np.iinfo(np.int64).max:
         return []
@@ -203,7 +204,8 @@ def foreground(
             wanted = ranks[value]
             first, last = np.searchsorted(wanted, [seen[value], seen[value] + count])
             if last > first:
-                places = np.flatnonzero(slab == value)[wanted[first:last] - seen[value]]
+                ranks_here = wanted[first:last] - seen[value]
+                places = ranks_here if count == slab.size else _places(slab, value, ranks_here)
                 coordinates = np.stack(np.unravel_index(places, slab.shape)[:3], axis=1).astype("<i4")
                 coordinates[:, 0] += number * _SLAB
                 found[value].append(coordinates)
@@ -215,6 +217,8 @@ def foreground(
 
 
 _SLAB = 16
+_FEW = 6  # values, up to which looking for each of them is faster than counting all of them
+_BITS = 1024
 
 
 def _slabs(voxels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
@@ -223,18 +227,46 @@ def _slabs(voxels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _classes(slab: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
-    """The distinct values of a slab and how often each occurs."""
-    if slab.dtype == np.uint8:  # what labels nearly always are; sorting is ten times slower
-        flat = slab.ravel(order="K")
+    """The distinct values of a slab, whole numbers, and how often each occurs."""
+    low, high = int(slab.min()), int(slab.max())
+    flat = slab.ravel(order="K")
+    if high - low < _FEW:
+        counts = np.array([np.count_nonzero(flat == value) for value in range(low, high + 1)])
+    elif slab.dtype == np.uint8:
         # By pairs of voxels: half as many to count, and half the memory for what numpy counts, which is whole numbers of 8 bytes.
         pairs = np.bincount(flat[: flat.size // 2 * 2].view(np.uint16), minlength=2**16).reshape(256, 256)
-        histogram = pairs.sum(axis=0) + pairs.sum(axis=1)
+        counts = (pairs.sum(axis=0) + pairs.sum(axis=1))[low:]
         if flat.size % 2:
-            histogram[flat[-1]] += 1
-        values = np.flatnonzero(histogram)
-        return values.tolist(), histogram[values].tolist()
-    values, counts = np.unique(slab, return_counts=True)
-    return [int(value) for value in values], counts.tolist()
+            counts[flat[-1] - low] += 1
+    elif high - low < 2**16:
+        counts = np.bincount(flat.astype(np.int64) - low)  # sorting is ten times slower
+    else:
+        values, counts = np.unique(slab, return_counts=True)
+        return [int(value) for value in values], counts.tolist()
+    found = np.flatnonzero(counts)
+    return (found + low).tolist(), counts[found].tolist()
+
+
+def _places(slab: npt.NDArray[Any], value: int, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where in a slab, in C order, the voxels of a value are that have these ranks (ascending) among them.
+
+    Counts them in blocks first: the places of all of them, eight bytes each, would be most of the work.
+    """
+    mask = slab.reshape(-1) == value
+    whole = mask.size // _BITS * _BITS
+    # Eight voxels at a time. A byte of such a sum counts one voxel of each word, 128 at most.
+    words = mask[:whole].view(np.uint64).reshape(-1, _BITS // 8).sum(axis=1)
+    counts = words.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    counts = np.append(counts, np.count_nonzero(mask[whole:]))
+    ends = np.cumsum(counts)
+    block = np.searchsorted(ends, ranks, side="right")
+    blocks, row = np.unique(block, return_inverse=True)
+    padded = mask if mask.size == whole else np.append(mask, np.zeros(whole + _BITS - mask.size, np.bool_))
+    inside = np.flatnonzero(padded.reshape(-1, _BITS)[blocks])  # of the blocks that matter, one after the other
+    before = np.cumsum(counts[blocks]) - counts[blocks]
+    found = inside[before[row] + ranks - (ends - counts)[block]]
+    places: npt.NDArray[np.int64] = blocks[found // _BITS] * _BITS + found % _BITS
+    return places
 
 
 def _sample(count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
