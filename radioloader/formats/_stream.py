@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from radioloader.errors import FormatError
+from radioloader.formats._gunzip import Gunzip
 
 __all__ = ["CHUNK", "explained", "fill", "open_stream", "skip", "up_to_garbage"]
 
@@ -44,15 +44,14 @@ def open_stream(path: Path, digest: Any = None) -> Iterator[tuple[BinaryIO, Bina
         if path.stat().st_size == 0:
             raise FormatError(f"{path}: the file is empty (0 bytes)")
         if compressed:
-            with gzip.GzipFile(fileobj=raw, mode="rb") as stream:
-                yield cast(BinaryIO, stream), raw
+            yield cast(BinaryIO, io.BufferedReader(Gunzip(raw), buffer_size=CHUNK)), raw
         else:
             yield raw, raw
 
 
 @contextmanager
 def up_to_garbage() -> Iterator[list[str]]:
-    """Ends where something else than gzip follows a whole, checked gzip stream, and then holds what Python says of it. nibabel never
+    """Ends where something else than gzip follows a whole, checked gzip stream, and then holds what was said of it. nibabel never
     looks there. Only for what comes after the bytes that are needed: these must be whole."""
     found: list[str] = []
     try:
@@ -74,7 +73,7 @@ def explained(path: Path) -> Iterator[None]:
         raise FormatError(
             f"{path}: truncated: the compressed data end before their end marker; copy or download the file again"
         ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except gzip.BadGzipFile as error:
         raise FormatError(f"{path}: corrupt gzip data ({error}); copy or download the file again") from error
     except FormatError:
         raise

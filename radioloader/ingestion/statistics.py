@@ -14,6 +14,7 @@ __all__ = ["MAX_CLASSES", "Statistics", "foreground", "occupied", "statistics"]
 
 _CHUNK = 2**20
 _BLOCK = 2**15
+_ROW = 2**12
 MAX_CLASSES = 1024
 """Classes above which a label volume gets no foreground index: it is a map of something else."""
 
@@ -21,8 +22,8 @@ MAX_CLASSES = 1024
 class Statistics:
     """Statistics of a volume's values (stored ones times ``slope`` plus ``intercept``), of which the voxels come run by run.
 
-    Integers of up to 16 bits are summed exactly, in blocks that stay in the cache. All others are summed in stretches of 2^20 voxels,
-    however they come.
+    Integers of up to 16 bits are counted as they are, and summed exactly. All others are summed in stretches of 2^20 voxels, however they
+    come.
     """
 
     def __init__(self, dtype: np.dtype[Any], slope: float, intercept: float) -> None:
@@ -31,22 +32,53 @@ class Statistics:
         self._exact = dtype.kind in "iu" and dtype.itemsize <= 2
         self._buffer = np.empty(_BLOCK if self._exact else _CHUNK, np.float64)
         self._other = np.empty_like(self._buffer)
+        self._ones = np.ones((_ROW, 1))
         self._filled = self._seen = 0
         self._low, self._high = np.inf, -np.inf
         self._count = self._nonzero = 0
-        self._total = self._squares = self._shift = 0.0
+        self._shift = 0.0  # of the values that are summed: keeps the sum of squares small where all values are large
+        self._total: float = 0
+        self._squares: float = 0
+        if self._exact and intercept:
+            every = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1)
+            self._zeros = every[every * slope + intercept == 0].astype(dtype)
 
     def add(self, run: npt.NDArray[Any]) -> None:
         """Count the next voxels, in the file's order (1-D)."""
         self._seen += run.size
+        if self._exact:
+            for start in range(0, run.size, _BLOCK):
+                self._add_exactly(run[start : start + _BLOCK])
+            return
         done = 0
         while done < run.size:
             part = run[done : done + self._buffer.size - self._filled]
             self._buffer[self._filled : self._filled + part.size] = part
             done += part.size
             self._filled += part.size
-            if self._exact or self._filled == self._buffer.size:
+            if self._filled == self._buffer.size:
                 self._flush()
+
+    def _add_exactly(self, part: npt.NDArray[Any]) -> None:
+        """Count integers of up to 16 bits: while they are in the cache, and without a sum that has to be rounded."""
+        if not self._count:
+            self._shift = int(part[0])
+        self._count += part.size
+        if self._intercept:
+            self._nonzero += part.size - sum(int(np.count_nonzero(part == zero)) for zero in self._zeros)
+        else:
+            self._nonzero += int(np.count_nonzero(part))
+        self._low, self._high = min(self._low, int(part.min())), max(self._high, int(part.max()))
+        values = self._buffer[: -(-part.size // _ROW) * _ROW]
+        values[: part.size] = part
+        values[part.size :] = 0
+        rows = values.reshape(-1, 1, _ROW)
+        # As many products of short rows: a third of the time of multiplying and summing, and too short for BLAS to start threads, which
+        # would cost more than they save.
+        total = int(np.matmul(rows, self._ones).sum())
+        squares = int(np.matmul(rows, rows.transpose(0, 2, 1)).sum())
+        self._total += total - part.size * self._shift
+        self._squares += squares - 2 * self._shift * total + part.size * self._shift**2
 
     def _flush(self) -> None:
         values = self._buffer[: self._filled]
@@ -56,7 +88,7 @@ class Statistics:
         if not values.size:
             return
         if not self._count:
-            self._shift = float(values[0])  # keeps the sum of squares small where all values are large
+            self._shift = float(values[0])
         other = self._other[: values.size]
         if self._intercept:
             scaled = np.multiply(values, self._slope, out=other)
@@ -67,13 +99,14 @@ class Statistics:
         self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
         values -= self._shift
         self._total += float(values.sum())
-        # Not np.dot: BLAS starts threads, which cost more than they save here, and the last digits would depend on their number.
+        # Not np.dot: the last digits would depend on the number of threads that BLAS starts.
         self._squares += float(np.multiply(values, values, out=other).sum())
         self._count += values.size
 
     def result(self) -> dict[str, float]:
         """What :func:`statistics` returns."""
-        self._flush()
+        if not self._exact:
+            self._flush()
         result = {"nonfinite": self._seen - self._count, "nonzero": self._nonzero}
         if not self._count:
             return dict.fromkeys(("stat_min", "stat_max", "stat_mean", "stat_std"), float("nan")) | result
@@ -113,16 +146,17 @@ def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool
     Returns:
         Masks (X,), (Y,), (Z,).
     """
-    x, y, z = (np.zeros(n, np.bool_) for n in voxels.shape[:3])
-    for start in range(0, voxels.shape[0], _SLAB):
-        mask = voxels[start : start + _SLAB] != empty
-        if mask.ndim == 4:
-            mask = mask.any(axis=3)
-        x[start : start + _SLAB] = mask.any(axis=(1, 2))
-        plane = mask.any(axis=0)
-        y |= plane.any(axis=1)
-        z |= plane.any(axis=0)
-    return [x, y, z]
+    if voxels.dtype.kind in "iu" and float(empty).is_integer():
+        empty = int(empty)  # or all voxels would be compared as float64
+    x = np.zeros(voxels.shape[0], np.bool_)
+    plane = np.zeros(voxels.shape[1:3], np.bool_)
+    for place, values in enumerate(voxels):
+        mask = values != empty
+        if mask.ndim == 3:
+            mask = mask.any(axis=2)
+        x[place] = mask.any()
+        plane |= mask
+    return [x, plane.any(axis=1), plane.any(axis=0)]
 
 
 def foreground(
@@ -145,7 +179,7 @@ def foreground(
     if voxels.dtype.kind == "f":
         if not all((chunk == np.rint(chunk)).all() for chunk in _chunks(voxels)):  # NaN and inf fail this as well
             return []
-        if float(np.abs(voxels).max()) > 2**31:
+        if max(abs(float(voxels.min())), abs(float(voxels.max()))) > 2**31:
             return []
     elif voxels.dtype == np.uint64 and voxels.max() > np.iinfo(np.int64).max:
         return []
@@ -170,7 +204,8 @@ def foreground(
             wanted = ranks[value]
             first, last = np.searchsorted(wanted, [seen[value], seen[value] + count])
             if last > first:
-                places = np.flatnonzero(slab == value)[wanted[first:last] - seen[value]]
+                ranks_here = wanted[first:last] - seen[value]
+                places = ranks_here if count == slab.size else _places(slab, value, ranks_here)
                 coordinates = np.stack(np.unravel_index(places, slab.shape)[:3], axis=1).astype("<i4")
                 coordinates[:, 0] += number * _SLAB
                 found[value].append(coordinates)
@@ -182,6 +217,8 @@ def foreground(
 
 
 _SLAB = 16
+_FEW = 6  # values, up to which looking for each of them is faster than counting all of them
+_BITS = 1024
 
 
 def _slabs(voxels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
@@ -190,18 +227,46 @@ def _slabs(voxels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _classes(slab: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
-    """The distinct values of a slab and how often each occurs."""
-    if slab.dtype == np.uint8:  # what labels nearly always are; sorting is ten times slower
-        flat = slab.ravel(order="K")
+    """The distinct values of a slab, whole numbers, and how often each occurs."""
+    low, high = int(slab.min()), int(slab.max())
+    flat = slab.ravel(order="K")
+    if high - low < _FEW:
+        counts = np.array([np.count_nonzero(flat == value) for value in range(low, high + 1)])
+    elif slab.dtype == np.uint8:
         # By pairs of voxels: half as many to count, and half the memory for what numpy counts, which is whole numbers of 8 bytes.
         pairs = np.bincount(flat[: flat.size // 2 * 2].view(np.uint16), minlength=2**16).reshape(256, 256)
-        histogram = pairs.sum(axis=0) + pairs.sum(axis=1)
+        counts = (pairs.sum(axis=0) + pairs.sum(axis=1))[low:]
         if flat.size % 2:
-            histogram[flat[-1]] += 1
-        values = np.flatnonzero(histogram)
-        return values.tolist(), histogram[values].tolist()
-    values, counts = np.unique(slab, return_counts=True)
-    return [int(value) for value in values], counts.tolist()
+            counts[flat[-1] - low] += 1
+    elif high - low < 2**16:
+        counts = np.bincount(flat.astype(np.int64) - low)  # sorting is ten times slower
+    else:
+        values, counts = np.unique(slab, return_counts=True)
+        return [int(value) for value in values], counts.tolist()
+    found = np.flatnonzero(counts)
+    return (found + low).tolist(), counts[found].tolist()
+
+
+def _places(slab: npt.NDArray[Any], value: int, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where in a slab, in C order, the voxels of a value are that have these ranks (ascending) among them.
+
+    Counts them in blocks first: the places of all of them, eight bytes each, would be most of the work.
+    """
+    mask = slab.reshape(-1) == value
+    whole = mask.size // _BITS * _BITS
+    # Eight voxels at a time. A byte of such a sum counts one voxel of each word, 128 at most.
+    words = mask[:whole].view(np.uint64).reshape(-1, _BITS // 8).sum(axis=1)
+    counts = words.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    counts = np.append(counts, np.count_nonzero(mask[whole:]))
+    ends = np.cumsum(counts)
+    block = np.searchsorted(ends, ranks, side="right")
+    blocks, row = np.unique(block, return_inverse=True)
+    padded = mask if mask.size == whole else np.append(mask, np.zeros(whole + _BITS - mask.size, np.bool_))
+    inside = np.flatnonzero(padded.reshape(-1, _BITS)[blocks])  # of the blocks that matter, one after the other
+    before = np.cumsum(counts[blocks]) - counts[blocks]
+    found = inside[before[row] + ranks - (ends - counts)[block]]
+    places: npt.NDArray[np.int64] = blocks[found // _BITS] * _BITS + found % _BITS
+    return places
 
 
 def _sample(count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:

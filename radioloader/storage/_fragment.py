@@ -23,11 +23,24 @@ import tiledb
 from radioloader.storage._names import VOXELS
 from radioloader.storage.context import as_default
 
-__all__ = ["Fragment", "Layout", "UnknownLayout", "open_fragment"]
+__all__ = [
+    "GENERIC_HEADER",
+    "GZIP",
+    "VERSION",
+    "Fragment",
+    "Layout",
+    "UnknownLayout",
+    "layout_of",
+    "open_fragment",
+    "schema_file",
+]
 
-_VERSION = 22
-_GZIP = 1
-_HEADER = struct.Struct("<IQQBQBI")  # version, persisted size, size, datatype, cell size, encryption, filter bytes
+VERSION = 22
+"""The format version that is understood."""
+GZIP = 1
+"""Number of a filter, and of a compressor."""
+GENERIC_HEADER = struct.Struct("<IQQBQBI")
+"""Of a generic tile: version, persisted size, size, datatype, cell size, encryption, filter bytes."""
 
 
 class UnknownLayout(Exception):
@@ -115,18 +128,32 @@ def _one(names: list[str], what: str) -> list[str]:
 
 
 def _layout(uri: str, context: Any) -> Layout:
-    folder = os.path.join(uri, "__schema")
-    (name,) = _one([name for name in os.listdir(folder) if not name.startswith("__enum")], "schemas")
-    with open(os.path.join(folder, name), "rb") as file:
+    with open(os.path.join(uri, "__schema", schema_file(uri)), "rb") as file:
         key = hashlib.sha256(file.read()).digest()
     known = _layouts.get(key)  # arrays of one shape and kind have equal schemas
     if known is None:
         with as_default(context()):
-            known = _layouts[key] = _layout_of(tiledb.ArraySchema.load(uri))
+            known = _layouts[key] = layout_of(tiledb.ArraySchema.load(uri))
     return known
 
 
-def _layout_of(schema: Any) -> Layout:
+def schema_file(uri: str) -> str:
+    """Name of the file of an array's one schema.
+
+    Raises:
+        UnknownLayout: There are several.
+        OSError: It cannot be looked for.
+    """
+    names = [name for name in os.listdir(os.path.join(uri, "__schema")) if not name.startswith("__enum")]
+    return _one(names, "schemas")[0]
+
+
+def layout_of(schema: Any) -> Layout:
+    """What a schema (:class:`tiledb.ArraySchema`) says of the tiles.
+
+    Raises:
+        UnknownLayout: It is not of the kind that this module knows.
+    """
     _need(not schema.sparse and schema.nattr == 1, "not dense with one attribute")
     _need(schema.cell_order == "row-major" and schema.tile_order == "row-major", "order")
     attribute, domain = schema.attr(0), schema.domain
@@ -151,7 +178,7 @@ def _tiles(data: bytes, layout: Layout, size: int) -> tuple[list[int], npt.NDArr
     start = len(data) - 8 - length
     _need(0 < start < len(data), "footer")
     version, name = struct.unpack_from("<IQ", data, start)
-    _need(version == _VERSION, f"format version {version}")
+    _need(version == VERSION, f"format version {version}")
     _need(length == 12 + name + 2 + 16 * dimensions + 18 + 8 * (3 * fields + 1 + 8 * fields + 2), "footer length")
     at = start + 12 + name
     _need(data[at : at + 2] == b"\x01\x00", "not dense")
@@ -182,11 +209,11 @@ def _vector(data: bytes, header: int, count: int, dtype: np.dtype[Any]) -> npt.N
 
 def _generic(data: bytes, at: int) -> bytes:
     """A generic tile: gzipped chunks behind a header."""
-    _, persisted, size, _, _, encryption, filters = _HEADER.unpack_from(data, at)
+    _, persisted, size, _, _, encryption, filters = GENERIC_HEADER.unpack_from(data, at)
     _need(encryption == 0, "encrypted")
-    at += _HEADER.size
+    at += GENERIC_HEADER.size
     _, number, kind = struct.unpack_from("<IIB", data, at)
-    _need(number == 1 and kind == _GZIP, "filters of the metadata")
+    _need(number == 1 and kind == GZIP, "filters of the metadata")
     at += filters
     end = at + persisted
     (chunks,) = struct.unpack_from("<Q", data, at)

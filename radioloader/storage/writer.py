@@ -16,9 +16,11 @@ import tiledb
 
 from radioloader.config import StorageConfig
 from radioloader.errors import StoreWriteError
+from radioloader.storage._fragment import UnknownLayout
+from radioloader.storage._fragment_writer import write_fragment
 from radioloader.storage.context import context_for
 from radioloader.storage.schema import voxel_schema
-from radioloader.storage.uri import join
+from radioloader.storage.uri import is_remote, join
 
 __all__ = ["remove_volume", "write_volume"]
 
@@ -48,16 +50,28 @@ def write_volume(
     schema = voxel_schema(voxels.shape, voxels.dtype, write=config.write, codes=codes, ctx=ctx)
     try:
         tiledb.Array.create(uri, schema, ctx=ctx)
-        with tiledb.open(uri, "w", ctx=ctx) as array:
-            array[...] = _c_order(voxels)
+        if not _write_direct(uri, voxels, schema, config):
+            with tiledb.open(uri, "w", ctx=ctx) as array:
+                array[...] = _c_order(voxels)
     except BaseException as error:
         # What a full disk left of the volume takes the room that the user needs.
         with contextlib.suppress(tiledb.TileDBError):
             remove_volume(uri, config)
-        if isinstance(error, tiledb.TileDBError):
+        if isinstance(error, (tiledb.TileDBError, OSError)):
             raise StoreWriteError(f"could not write {owner} to {uri}: {error}") from error
         raise
     return path
+
+
+def _write_direct(uri: str, voxels: npt.NDArray[Any], schema: Any, config: StorageConfig) -> bool:
+    """Write without TileDB's query; False where that has to do it."""
+    if not config.write.direct or is_remote(uri):
+        return False
+    try:
+        write_fragment(uri, voxels, schema, level=config.write.compression.level)
+    except UnknownLayout:
+        return False
+    return True
 
 
 def remove_volume(uri: str, config: StorageConfig) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from radioloader.ingestion.statistics import MAX_CLASSES, foreground, statistics
+from radioloader.ingestion.statistics import MAX_CLASSES, _places, foreground, statistics
 from radioloader.storage.catalog import FOREGROUND_COORDINATES
 
 Array = np.ndarray[Any, Any]
@@ -159,6 +159,31 @@ def test_the_index_of_a_series_searches_all_time_points() -> None:
 )
 def test_the_index_of_any_label(voxels: Array) -> None:
     check_index(voxels)
+
+
+@pytest.mark.parametrize("shape", [(16, 64, 2), (16, 65, 3), (2, 3, 5), (1, 1, 1025), (3, 32, 32, 2)])
+@pytest.mark.parametrize("share", [0.0005, 0.3, 1.0])
+def test_voxels_are_found_by_their_rank(shape: tuple[int, ...], share: float) -> None:
+    generator = np.random.default_rng(3)
+    voxels = np.where(generator.random(shape) < share, 5, 9).astype(np.int16)
+    voxels.flat[-1] = 5
+    every = np.flatnonzero(voxels == 5)
+    ranks = np.flatnonzero(generator.random(len(every)) < 0.4)
+    np.testing.assert_array_equal(_places(voxels, 5, ranks), every[ranks])
+    np.testing.assert_array_equal(_places(voxels, 5, np.arange(len(every))), every)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int64", "float32"])
+@pytest.mark.parametrize(("low", "high"), [(0, 2), (3, 40), (0, 255), (-4, 30), (0, 40_000), (0, 200_000)])
+def test_classes_are_counted_however_far_apart(dtype: str, low: int, high: int) -> None:
+    kind = np.dtype(dtype)
+    if kind.kind != "f" and (low < np.iinfo(kind).min or high > np.iinfo(kind).max):
+        pytest.skip("not in this dtype")
+    voxels = np.random.default_rng(4).choice([low, low + 1, high], (7, 5, 3)).astype(kind)
+    values, counts = np.unique(voxels, return_counts=True)
+    assert {value: count for value, (count, _) in index_of(voxels).items()} == dict(
+        zip(values.tolist(), counts.tolist(), strict=True)
+    )
 
 
 def test_a_large_class_is_sampled_uniformly() -> None:

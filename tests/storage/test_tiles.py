@@ -223,7 +223,7 @@ def test_another_format_version_is_refused(
 ) -> None:
     array = blobs((8, 8, 8), "int16", 2)
     ref = put(tmp_path, array)
-    monkeypatch.setattr(_fragment, "_VERSION", 23)
+    monkeypatch.setattr(_fragment, "VERSION", 23)
     assert open_tiles(ref.uri, context) is None
     np.testing.assert_array_equal(VolumeReader().read(ref), array)
 
