@@ -1,4 +1,4 @@
-"""Measurements of radioloader alone: what it costs to hold a context, how writing scales, what S3 costs, which positions are cheap."""
+"""Measurements of radioloader alone: what contexts and ingest cost, how writing scales, what S3 costs, which positions are cheap."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ STUDIES = {
     "positions": "kinds of positions, and slices in blocks",
     "repeats": "the first read of a place and the next ones",
     "threads": "threads that read side by side",
+    "ingest": "ingest beside decompressing the same files",
     "writing": "ingest with more and more processes",
     "s3": "an S3 server with latency, and the local disk",
 }
