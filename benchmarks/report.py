@@ -29,7 +29,7 @@ class Entry:
         ours: Whether it is radioloader.
         study: Whether all of its panel is: such lines keep their order, and the first is what others are compared with.
         values: One for each repetition; a single study's median, lowest and highest.
-        unit: Their unit; seconds, ms, MB and MiB are better when they are low, all others when they are high.
+        unit: Their unit; seconds, ms, MB, MiB, times and volumes are better when they are low, all others when they are high.
         cpu: Processor time for each sample, or share of a core while it ran, median, where it was measured.
         peak_mib: Highest PSS of the process tree meanwhile, median, where it was sampled.
         delivered: dtypes of image and label.
@@ -52,7 +52,7 @@ class Entry:
     @property
     def lower(self) -> bool:
         """Whether low values are good ones."""
-        return self.unit in ("s", "ms", "MB", "MiB")
+        return self.unit in ("s", "ms", "MB", "MiB", "times", "volumes")
 
     @property
     def median(self) -> float:

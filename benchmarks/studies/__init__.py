@@ -1,4 +1,4 @@
-"""Measurements of radioloader alone: what it costs to hold a context, how writing scales, what S3 costs, which positions are cheap."""
+"""Measurements of radioloader alone: what contexts and ingest cost, how writing scales, what S3 costs, which positions are cheap."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ STUDIES = {
     "repeats": "the first read of a place and the next ones",
     "threads": "threads that read side by side",
     "tiles": "tile extents and filters",
+    "ingest": "ingest beside decompressing the same files",
     "writing": "ingest with more and more processes",
     "s3": "an S3 server with latency, and the local disk",
 }

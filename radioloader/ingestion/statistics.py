@@ -156,7 +156,7 @@ def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool
             mask = mask.any(axis=2)
         x[place] = mask.any()
         plane |= mask
-    return [x, plane.any(axis=1), plane.any(axis=0)]
+    return [x, np.asarray(plane.any(axis=1)), np.asarray(plane.any(axis=0))]
 
 
 def foreground(
