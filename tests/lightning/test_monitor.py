@@ -96,7 +96,10 @@ def test_a_slow_device_transform_is_transfer(ten: str, tmp_path: Path) -> None:
 
 
 def test_starting_workers_is_told_from_their_work(ten: str, tmp_path: Path) -> None:
-    start = {**FORK, "worker_init_fn": lambda worker: time.sleep(2.0)}  # longer than a busy machine takes for the batches
+    start = {
+        **FORK,
+        "worker_init_fn": lambda worker: time.sleep(2.0),
+    }  # longer than a busy machine takes for the batches
     monitor, trainer, _ = watched(ten, tmp_path, num_workers=1, epochs=1, loader_kwargs=start)
     found = shares(trainer)
     assert max(found, key=lambda name: found[name]) == "start"
