@@ -13,6 +13,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
+from numbers import Integral
 
 from radioloader.errors import ConfigError
 
@@ -28,6 +29,15 @@ __all__ = [
     "configure",
     "get_config",
 ]
+
+
+def _whole(config: object, name: str, minimum: int) -> None:
+    """Check a setting that counts something."""
+    value = getattr(config, name)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(f"{type(config).__name__}.{name}={value!r} must be a whole number")
+    if value < minimum:
+        raise ConfigError(f"{type(config).__name__}.{name}={value} must be at least {minimum}")
 
 
 class SliceOrientation(Enum):
@@ -135,12 +145,11 @@ class ReadConfig:
     keep_memory: bool = True
 
     def __post_init__(self) -> None:
-        if self.cache_mb < 0:
-            raise ConfigError(f"ReadConfig.cache_mb={self.cache_mb} must be at least 0")
-        for name in ("max_workers", "concurrency", "max_open_arrays"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"ReadConfig.{name}={value} must be at least 1")
+        _whole(self, "cache_mb", 0)
+        _whole(self, "concurrency", 1)
+        _whole(self, "max_open_arrays", 1)
+        if self.max_workers is not None:
+            _whole(self, "max_workers", 1)
 
 
 _PRESETS = {
@@ -168,8 +177,8 @@ class WriteConfig:
     direct: bool = True
 
     def __post_init__(self) -> None:
-        if self.max_workers is not None and self.max_workers < 1:
-            raise ConfigError(f"WriteConfig.max_workers={self.max_workers} must be at least 1")
+        if self.max_workers is not None:
+            _whole(self, "max_workers", 1)
 
     @classmethod
     def preset(cls, name: str, *, tile: TileConfig | None = None) -> WriteConfig:
@@ -231,9 +240,8 @@ class S3Config:
             object.__setattr__(self, "endpoint", host.rstrip("/"))
         if self.scheme not in ("http", "https"):
             raise ConfigError(f"S3Config.scheme={self.scheme!r} is not 'http' or 'https'")
-        for name in ("max_parallel_ops", "tries"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"S3Config.{name}={getattr(self, name)} must be at least 1")
+        _whole(self, "max_parallel_ops", 1)
+        _whole(self, "tries", 1)
         for name in ("connect_timeout_s", "request_timeout_s"):
             # TileDB counts in milliseconds, and takes the second's whole part for some of it.
             if not getattr(self, name) >= 1:
