@@ -7,7 +7,7 @@ by range, counts lowest, highest and sum cell by cell, and makes a compressor fo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any, BinaryIO
@@ -80,10 +80,10 @@ def write_tiles(file: BinaryIO, voxels: npt.NDArray[Any], layout: Layout, *, lev
         lowest[here], highest[here], sums[here] = low, high, total
         constant = low == high if whole and dtype.kind != "f" else np.zeros(len(tiles), np.bool_)
         for tile, same in zip(tiles, constant.tolist(), strict=True):
-            data = encoder.encode(tile.reshape(-1), same)
-            file.write(data)
             offsets[done] = size
-            size += len(data)
+            for part in encoder.encode(tile.reshape(-1), same):
+                file.write(part)
+                size += len(part)
             done += 1
     return Tiles(offsets, size, lowest, highest, sums)
 
@@ -129,10 +129,10 @@ class _Encoder:
         self._cells = _CHUNK // self._itemsize
         self._compress: Any = zstandard.ZstdCompressor(level=level).compress
         self._memory = np.empty(_CHUNK, np.uint8)
-        self._constant: dict[Any, bytes] = {}
+        self._constant: dict[Any, list[bytes]] = {}
 
-    def encode(self, tile: npt.NDArray[Any], constant: bool) -> bytes:
-        """A tile as it is stored.
+    def encode(self, tile: npt.NDArray[Any], constant: bool) -> Iterable[bytes]:
+        """A tile as it is stored, in pieces.
 
         Args:
             tile: All its cells (n,), in C order.
@@ -143,16 +143,15 @@ class _Encoder:
         value = tile[0].item()
         found = self._constant.get(value)
         if found is None:
-            found = self._encode(tile)
+            found = list(self._encode(tile))
             if len(self._constant) < 256:
                 self._constant[value] = found
         return found
 
-    def _encode(self, tile: npt.NDArray[Any]) -> bytes:
-        parts = [struct.pack("<Q", -(-len(tile) // self._cells))]
+    def _encode(self, tile: npt.NDArray[Any]) -> Iterator[bytes]:
+        yield struct.pack("<Q", -(-len(tile) // self._cells))
         for start in range(0, len(tile), self._cells):
-            parts += self._chunk(tile[start : start + self._cells])
-        return b"".join(parts)
+            yield from self._chunk(tile[start : start + self._cells])
 
     def _chunk(self, cells: npt.NDArray[Any]) -> list[bytes]:
         """A chunk: bytes before the filters, after them, of their metadata; these metadata; the bytes."""

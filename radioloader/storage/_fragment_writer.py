@@ -33,6 +33,7 @@ from radioloader.storage._fragment import (
 __all__ = ["write_fragment"]
 
 _CHUNK = 64 * 2**10
+_BUFFER = 2**20
 _LEVEL = 1
 _FILTERS = struct.pack("<IIBIBi", _CHUNK, 1, GZIP, 5, GZIP, _LEVEL)  # one filter: its kind, bytes of its options, these
 _CHAR = 4
@@ -64,7 +65,7 @@ def write_fragment(uri: str, voxels: npt.NDArray[Any], schema: Any, *, level: in
     folder = os.path.join(uri, "__fragments", fragment)
     os.mkdir(folder)
     try:
-        with open(os.path.join(folder, "a0.tdb"), "xb") as file:
+        with open(os.path.join(folder, "a0.tdb"), "xb", buffering=_BUFFER) as file:
             tiles = write_tiles(file, voxels, layout, level=level)
             _sync(file)
     except UnknownLayout:
