@@ -13,7 +13,6 @@ import radioloader as rl
 from benchmarks.cohort import make_cohort
 from benchmarks.model import Cohort, Job
 from benchmarks.peers import PEERS, load
-from benchmarks.peers.base import Unsupported
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_image_and_label_are_of_one_place(name: str, workload: str, cohort: Coho
     pytest.fail("the image is of no volume")
 
 
-def test_threads_and_mixed_regions_where_there_are_any(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_workers_and_mixed_regions(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
     def loader(dataset: Any, batch_size: int, num_threads: int = 0, **more: Any) -> list[Any]:
@@ -78,15 +77,18 @@ def test_threads_and_mixed_regions_where_there_are_any(cohort: Cohort, monkeypat
     monkeypatch.setattr(rl, "RegionPositions", Mixed)
     job = Job("radioloader-region", "patches", size=64, threads=3)
     load(job.peer)(cohort).patches(job)
-    assert (asked["num_threads"], asked["num_workers"], asked["batch_size"], asked["mix"]) == (3, 0, 4, 4)
+    assert (asked["num_threads"], asked.get("num_workers", 0), asked["batch_size"], asked["mix"]) == (3, 0, 4, 4)
     assert isinstance(asked["positions"], Mixed)
+    asked.clear()
+    load(job.peer)(cohort).patches(Job("radioloader-region", "patches", size=64, workers=2))
+    assert (asked["num_threads"], asked["num_workers"], asked["persistent_workers"]) == (0, 2, True)
 
-    def without(dataset: Any, batch_size: int, **more: Any) -> list[Any]:
-        return []
 
-    monkeypatch.setattr(rl, "DataLoader", without)
-    with pytest.raises(Unsupported, match="no num_threads"):
-        load(job.peer)(cohort).patches(job)
+def test_slices_in_blocks_as_thick_as_a_tile(cohort: Cohort) -> None:
+    slices = Job("", "slices", plane="axial", dtype="float32")
+    for name, block, mix in (("radioloader-region", rl.TileConfig().extent, 4), ("radioloader-uniform", 1, 1)):
+        dataset = load(name)(cohort).slices(slices).batches.dataset
+        assert (dataset.block, dataset.mix) == (block, mix)
 
 
 def test_float32_and_the_stored_dtype(cohort: Cohort) -> None:
