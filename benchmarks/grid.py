@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.model import Record
 from benchmarks.pictures import draw_points
+from benchmarks.tables import short, table
 
 __all__ = ["grid", "write_grid"]
 
@@ -35,12 +36,8 @@ def write_grid(folder: Path, facts: dict[str, Any], where: str, records: Sequenc
     lines = [f"# {title}\n\n{where}\n"]
     for kind, settings in found.items():
         columns = list(next(iter(settings.values())))
-        lines += [f"## {kind}\n", "| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-        lines += [
-            f"| {name} | {' | '.join(_short(values[column]) for column in columns)} |"
-            for name, values in settings.items()
-        ]
-        lines.append("")
+        rows = ((name, [short(values[column]) for column in columns]) for name, values in settings.items())
+        lines += [f"## {kind}\n", *table(columns, rows), ""]
     (folder / "tiles.md").write_text("\n".join(lines))
     panels = {
         kind: {name: (values["on disk"], values["64^3"]) for name, values in settings.items() if "64^3" in values}
@@ -49,7 +46,3 @@ def write_grid(folder: Path, facts: dict[str, Any], where: str, records: Sequenc
     labels = ("MB on disk", "ms for a random 64^3 region")
     if any(panels.values()):
         draw_points(folder / "tiles.png", "Room against time", where, {k: p for k, p in panels.items() if p}, labels)
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 __all__ = [
     "MemorySampler",
@@ -18,7 +16,6 @@ __all__ = [
     "cores",
     "cpu_seconds",
     "drop_page_cache",
-    "machine",
     "process_tree",
     "pss",
     "versions",
@@ -32,23 +29,6 @@ def cores() -> int:
     from radioloader.config import available_cores
 
     return available_cores()
-
-
-def machine() -> dict[str, Any]:
-    """CPU model, cores, memory and system."""
-    model = platform.processor() or platform.machine()
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal:")), 0)
-    return {
-        "cpu": model,
-        "cores": cores(),
-        "memory_gib": round(memory / 2**20, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

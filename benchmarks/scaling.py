@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.model import Record
 from benchmarks.pictures import draw_lines
+from benchmarks.tables import table
 
 __all__ = ["scaling", "write_scaling"]
 
@@ -47,12 +48,11 @@ def write_scaling(folder: Path, facts: dict[str, Any], where: str, records: Sequ
     lines = [f"# {title}\n\n{where}\n"]
     for panel, contestants in panels.items():
         numbers = sorted({number for points in contestants.values() for number in points})
-        lines += [f"## {panel}\n", "| | " + " | ".join(map(str, numbers)) + " | best / none |"]
-        lines += ["|---|" + "---:|" * (len(numbers) + 1)]
+        rows = []
         for name, points in contestants.items():
             cells = [f"{points[number]:.1f}" if number in points else "" for number in numbers]
             gain = f"{max(points.values()) / points[0]:.2f}" if points.get(0) else ""
-            lines.append(f"| {name} | {' | '.join(cells)} | {gain} |")
-        lines.append("")
+            rows.append((name, [*cells, gain]))
+        lines += [f"## {panel}\n", *table([*numbers, "best / none"], rows), ""]
     (folder / "scaling.md").write_text("\n".join(lines))
     draw_lines(folder / "scaling.png", title, where, panels, "worker processes, or threads (0: neither)")

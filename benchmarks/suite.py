@@ -15,8 +15,9 @@ from typing import Any
 from benchmarks import matrix
 from benchmarks.cohort import CT, SHAPE, make_cohort
 from benchmarks.launch import Launcher
-from benchmarks.machine import commit, cores, machine
+from benchmarks.machine import commit, cores
 from benchmarks.model import Job, Record, outcome
+from radioloader.bench.machine import machine
 
 __all__ = ["SLOW", "Settings", "run"]
 

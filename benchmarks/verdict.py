@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.model import Record, config_of
+from benchmarks.tables import short
 
 __all__ = ["CASES", "Case", "Side", "Verdict", "judge", "verdict_table"]
 
@@ -226,8 +227,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     lines += ["|---:|---|---|---:|---:|---:|---:|---|---|"]
     for v in verdicts:
         unit = _unit(v.case)
-        ratio = "-" if v.ratio is None else _short(v.ratio)
-        ratio += "" if v.spread is None else f" ({_short(v.spread[0])}-{_short(v.spread[1])})"
+        ratio = "-" if v.ratio is None else short(v.ratio)
+        ratio += "" if v.spread is None else f" ({short(v.spread[0])}-{short(v.spread[1])})"
         required = f"{'at most ' if v.case.at_most else ''}{v.case.required:g}"
         cells = [
             v.case.row,
@@ -254,11 +255,7 @@ def _unit(case: Case) -> str:
 def _figure(value: float | None, unit: str) -> str:
     if value is None:
         return "-"
-    return f"{value / 1e6:.1f} MB" if unit == "MB" else f"{_short(value)}{unit}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value / 1e6:.1f} MB" if unit == "MB" else f"{short(value)}{unit}"
 
 
 def _cell(text: str) -> str:

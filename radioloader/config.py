@@ -13,9 +13,13 @@ import os
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
-from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
+from radioloader._checks import as_whole
 from radioloader.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "CompressionConfig",
@@ -29,15 +33,6 @@ __all__ = [
     "configure",
     "get_config",
 ]
-
-
-def _whole(config: object, name: str, minimum: int) -> None:
-    """Check a setting that counts something."""
-    value = getattr(config, name)
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(f"{type(config).__name__}.{name}={value!r} must be a whole number")
-    if value < minimum:
-        raise ConfigError(f"{type(config).__name__}.{name}={value} must be at least {minimum}")
 
 
 class SliceOrientation(Enum):
@@ -117,6 +112,11 @@ class CompressionConfig:
         if not -50 <= self.level <= 22:
             raise ConfigError(f"CompressionConfig.level={self.level} is outside -50..22")
 
+    def shuffles(self, dtype: np.dtype[Any]) -> bool:
+        """Whether bytes of ``dtype`` are shuffled."""
+        wanted = dtype.kind in "iu" if self.shuffle == "integers" else bool(self.shuffle)
+        return wanted and dtype.itemsize > 1 and self.codec != "none"
+
 
 @dataclass(frozen=True, slots=True)
 class ReadConfig:
@@ -145,11 +145,11 @@ class ReadConfig:
     keep_memory: bool = True
 
     def __post_init__(self) -> None:
-        _whole(self, "cache_mb", 0)
-        _whole(self, "concurrency", 1)
-        _whole(self, "max_open_arrays", 1)
+        as_whole(self.cache_mb, "ReadConfig.cache_mb", minimum=0)
+        as_whole(self.concurrency, "ReadConfig.concurrency", minimum=1)
+        as_whole(self.max_open_arrays, "ReadConfig.max_open_arrays", minimum=1)
         if self.max_workers is not None:
-            _whole(self, "max_workers", 1)
+            as_whole(self.max_workers, "ReadConfig.max_workers", minimum=1)
 
 
 _PRESETS = {
@@ -178,7 +178,7 @@ class WriteConfig:
 
     def __post_init__(self) -> None:
         if self.max_workers is not None:
-            _whole(self, "max_workers", 1)
+            as_whole(self.max_workers, "WriteConfig.max_workers", minimum=1)
 
     @classmethod
     def preset(cls, name: str, *, tile: TileConfig | None = None) -> WriteConfig:
@@ -240,8 +240,8 @@ class S3Config:
             object.__setattr__(self, "endpoint", host.rstrip("/"))
         if self.scheme not in ("http", "https"):
             raise ConfigError(f"S3Config.scheme={self.scheme!r} is not 'http' or 'https'")
-        _whole(self, "max_parallel_ops", 1)
-        _whole(self, "tries", 1)
+        as_whole(self.max_parallel_ops, "S3Config.max_parallel_ops", minimum=1)
+        as_whole(self.tries, "S3Config.tries", minimum=1)
         for name in ("connect_timeout_s", "request_timeout_s"):
             # TileDB counts in milliseconds, and takes the second's whole part for some of it.
             if not getattr(self, name) >= 1:

@@ -14,6 +14,7 @@ LAYERS = {
     "types": 0,
     "config": 0,
     "geometry": 0,
+    "_checks": 0,
     "_optional": 0,
     "storage": 1,
     "samplers": 1,

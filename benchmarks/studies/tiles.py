@@ -42,9 +42,10 @@ def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
         name: rl.WriteConfig(compression=rl.CompressionConfig(**settings)) for name, settings in FILTERS.items()
     }
     try:
-        for kind, file in _volumes(cohort, folder):
+        for kind, file, labels in _volumes(cohort, folder):
             found = {
-                name: _one(kind, file, write, folder / "store", 3 if full else 1) for name, write in configs.items()
+                name: _one(file, write, folder / "store", labels=labels, repeats=3 if full else 1)
+                for name, write in configs.items()
             }
             for what in next(iter(found.values())):
                 for name in configs:
@@ -54,14 +55,15 @@ def measure(cohort: Cohort, full: bool) -> Iterator[dict[str, Any]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _volumes(cohort: Cohort, folder: Path) -> Iterator[tuple[str, Path]]:
+def _volumes(cohort: Cohort, folder: Path) -> Iterator[tuple[str, Path, bool]]:
+    """Name and file of each, and whether it holds labels."""
     import nibabel as nib
 
-    yield "CT int16", cohort.images(".nii")[0]
+    yield "CT int16", cohort.images(".nii")[0], False
     folder.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(_magnetic(cohort), np.eye(4)), folder / "mr.nii")
-    yield "MR float32", folder / "mr.nii"
-    yield "label uint8", cohort.labels(".nii")[0]
+    yield "MR float32", folder / "mr.nii", False
+    yield "label uint8", cohort.labels(".nii")[0], True
 
 
 def _magnetic(cohort: Cohort) -> Any:
@@ -77,12 +79,11 @@ def _magnetic(cohort: Cohort) -> Any:
     return np.where(brain > 0, magnitude, np.float32(0))
 
 
-def _one(kind: str, file: Path, write: rl.WriteConfig, uri: Path, repeats: int) -> dict[str, tuple[float, str]]:
+def _one(file: Path, write: rl.WriteConfig, uri: Path, *, labels: bool, repeats: int) -> dict[str, tuple[float, str]]:
     shutil.rmtree(uri, ignore_errors=True)
     config = rl.StorageConfig(read=_ONE, write=write)
-    labels = ["volume"] if kind.startswith("label") else []
     began = time.process_time()
-    report = rl.ingest(uri, {"volume": [file]}, labels=labels, workers=1, config=config)
+    report = rl.ingest(uri, {"volume": [file]}, labels=["volume"] if labels else [], workers=1, config=config)
     written = time.process_time() - began
     if not report.ok:
         raise RuntimeError(str(report))

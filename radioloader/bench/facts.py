@@ -14,6 +14,7 @@ import tiledb
 
 from radioloader.bench.choose import Choice
 from radioloader.bench.model import CollectionFacts
+from radioloader.config import CompressionConfig
 from radioloader.storage.catalog import VolumeIndex
 from radioloader.storage.context import context_for
 from radioloader.storage.snapshot import Snapshot
@@ -70,7 +71,7 @@ def _facts(snapshot: Snapshot, name: str, role: str, choice: Choice) -> Collecti
     shapes = index.shapes[places]
     shapes = shapes if shapes[:, 3].any() else shapes[:, :3]
     dtypes = index.dtypes(np.array(places, np.int64))
-    recipe = json.loads(snapshot.detail(name, "recipe")[measured[0]])["compression"]
+    compression = CompressionConfig(**json.loads(snapshot.detail(name, "recipe")[measured[0]])["compression"])
     return CollectionFacts(
         name=name,
         role=role,
@@ -78,11 +79,11 @@ def _facts(snapshot: Snapshot, name: str, role: str, choice: Choice) -> Collecti
         shapes=(tuple(shapes.min(axis=0).tolist()), tuple(shapes.max(axis=0).tolist())),
         dtypes=tuple(dtypes),
         tiles=_usual_tiles(snapshot, name, places),
-        codec=_codec(recipe, dtypes),
+        codec=_codec(compression, dtypes),
         direct=not is_remote(index.uri)
         and snapshot.store.config.read.direct
-        and recipe["codec"] == "zstd"
-        and not recipe["checksum"],
+        and compression.codec == "zstd"
+        and not compression.checksum,
         measured=len(measured),
         stored_bytes=_stored_bytes(snapshot, index, measured),
         raw_bytes=sum(_raw_bytes(index, place) for place in measured),
@@ -94,12 +95,11 @@ def _usual_tiles(snapshot: Snapshot, name: str, places: Sequence[int]) -> tuple[
     return tuple(tile for tile, _ in counted.most_common(_TILES_NAMED))
 
 
-def _codec(recipe: dict[str, object], dtypes: Sequence[str]) -> str:
-    parts = [f"zstd level {recipe['level']}" if recipe["codec"] == "zstd" else str(recipe["codec"])]
-    # Bytes of one-byte voxels are not shuffled, whatever the recipe says.
-    if recipe["codec"] != "none" and recipe["shuffle"] and any(np.dtype(name).itemsize > 1 for name in dtypes):
+def _codec(compression: CompressionConfig, dtypes: Sequence[str]) -> str:
+    parts = [f"zstd level {compression.level}" if compression.codec == "zstd" else compression.codec]
+    if any(compression.shuffles(np.dtype(name)) for name in dtypes):
         parts.append("byte shuffle")
-    if recipe["checksum"]:
+    if compression.checksum:
         parts.append("checksum")
     return ", ".join(parts)
 

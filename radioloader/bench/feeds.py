@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radioloader.bench.amplification import in_patches, in_slices, in_volumes
 from radioloader.bench.choose import Choice
-from radioloader.bench.model import PATCHES, REGIONS, VOLUMES, Way, slices
+from radioloader.bench.model import GROUPS, GROUPS_HOW, PATCHES, REGIONS, VOLUMES, Way, slices
 from radioloader.container.radiobject import RadiObject
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.loader import DataLoader
@@ -19,7 +19,6 @@ from radioloader.datasets.patch import PatchDataset
 from radioloader.datasets.slice import SliceDataset
 from radioloader.datasets.volume import VolumeDataset
 from radioloader.geometry import plane_axis
-from radioloader.samplers.positions import RegionPositions
 from radioloader.storage.uri import is_remote
 from radioloader.types import Triple
 
@@ -29,8 +28,6 @@ Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 _EPOCH = 2**15
 """Patches of an epoch: more than a measurement takes, so that it does not fall into the gap between two epochs."""
-
-_MIX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ class Feeds:
             num_workers: Of the loader.
             patience_s: How long to wait for a batch of a worker; 0 waits on.
         """
-        positions = RegionPositions(patches=8, mix=_MIX) if regions else None
+        positions = GROUPS if regions else None
         dataset = PatchDataset(
             self._store,
             **self._arguments,
@@ -120,7 +117,7 @@ class Feeds:
         )
         in_tiles = self._each(lambda n, tile, _: in_patches(n, self.patch_size, tile))
         sizes = np.minimum(self.shapes, self.patch_size).prod(axis=1)
-        how = f"PatchDataset(positions={'RegionPositions(patches=8, mix=4)' if regions else 'UniformPositions()'})"
+        how = f"PatchDataset(positions={GROUPS_HOW if regions else 'UniformPositions()'})"
         return Feed(
             Way(REGIONS if regions else PATCHES, how, num_threads, num_workers),
             self._loader(
@@ -166,11 +163,11 @@ class Feeds:
             **self._arguments,
             plane=plane,
             block=block,
-            mix=_MIX if blocks else 1,
+            mix=GROUPS.mix if blocks else 1,
             pad_to=planes.max(axis=0).tolist(),  # slices of several volumes are stacked
         )
         in_tiles = self._each(lambda n, tile, codes: in_slices(n, plane_axis(codes, plane), tile))
-        how = f"SliceDataset(plane={plane!r}" + (f", block={block}, mix={_MIX})" if blocks else ")")
+        how = f"SliceDataset(plane={plane!r}" + (f", block={block}, mix={GROUPS.mix})" if blocks else ")")
         return Feed(
             Way(slices(plane, blocks=blocks), how),
             self._loader(dataset),

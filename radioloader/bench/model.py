@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from radioloader.samplers.positions import RegionPositions
 from radioloader.types import Triple
 
 __all__ = [
+    "GROUPS",
+    "GROUPS_HOW",
     "PATCHES",
     "REGIONS",
     "VOLUMES",
@@ -22,6 +25,12 @@ __all__ = [
 ]
 
 PATCHES, REGIONS, VOLUMES = "patches", "patches in groups", "whole volumes"
+
+GROUPS = RegionPositions(patches=8, mix=4)
+"""The positions of :data:`REGIONS`."""
+
+GROUPS_HOW = f"RegionPositions(patches={GROUPS.patches}, mix={GROUPS.mix})"
+"""The same as it is written in a script."""
 
 
 def slices(plane: str, *, blocks: bool = False) -> str:

@@ -10,17 +10,18 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from radioloader._checks import as_whole
 from radioloader.bench.choose import choose
 from radioloader.bench.facts import collection_facts, warm
 from radioloader.bench.feeds import Feed, Feeds, Transform
 from radioloader.bench.machine import available_bytes, gpu, machine, versions
 from radioloader.bench.measure import gpu_transfer_ms, measure, measure_cost
-from radioloader.bench.model import REGIONS, VOLUMES, BenchReport, Cost, Figure, Way, slices
+from radioloader.bench.model import GROUPS_HOW, REGIONS, VOLUMES, BenchReport, Cost, Figure, Way, slices
 from radioloader.bench.verdict import Findings, changes, limit, recommended
 from radioloader.config import StorageConfig, TileConfig, available_cores
 from radioloader.container.radiobject import RadiObject
 from radioloader.errors import ConfigError, RadioloaderError
-from radioloader.samplers.positions import as_triple, as_whole
+from radioloader.samplers.positions import as_triple
 from radioloader.storage.uri import is_remote
 
 __all__ = ["MOST_SECONDS", "ladder", "run_bench"]
@@ -233,7 +234,7 @@ class _Bench:
     def _other_ways(self, best: Way | None) -> None:
         """Patches in groups, slices, volumes: what matters most first, since the time may be up before the end."""
         feeds = self._feeds
-        alone = Way(REGIONS, "PatchDataset(positions=RegionPositions(patches=8, mix=4))")
+        alone = Way(REGIONS, f"PatchDataset(positions={GROUPS_HOW})")
         ways = [alone]
         if best is not None and best.parallel:
             ways.insert(0, replace(alone, num_threads=best.num_threads, num_workers=best.num_workers))

@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from radioloader.bench.model import PATCHES, REGIONS, CollectionFacts, Cost, Figure, Rate, Spent, Way, slices
+from radioloader.bench.model import (
+    GROUPS,
+    GROUPS_HOW,
+    PATCHES,
+    REGIONS,
+    CollectionFacts,
+    Cost,
+    Figure,
+    Rate,
+    Spent,
+    Way,
+    slices,
+)
 from radioloader.config import TileConfig
 from radioloader.datasets.advice import STAGES, Epoch, Settings, cheaper
+from radioloader.datasets.ahead import MAX_THREADS
 
 __all__ = ["KEEPS_UP", "Findings", "changes", "limit", "recommended", "shares"]
 
@@ -162,7 +175,7 @@ def _settings(findings: Findings, way: Way) -> Settings:
 def _setting(findings: Findings, way: Way) -> str:
     rate, alone = findings.rate(PATCHES, way), findings.rate(PATCHES)
     assert rate is not None
-    default = min(8, findings.cores)
+    default = min(MAX_THREADS, findings.cores)
     is_default = " (the default here)" if not way.num_workers and way.num_threads == default else ""
     if rate.waited is not None:
         if rate.waited <= KEEPS_UP:
@@ -213,9 +226,7 @@ def _regions(findings: Findings, way: Way) -> list[str]:
         found = f"gave no more patches/s with the same settings, but for {work}"
     else:
         return []
-    return [
-        f"positions=RegionPositions(patches=8, mix=4) {found}: it cuts 8 neighbouring patches from what is decoded once"
-    ]
+    return [f"positions={GROUPS_HOW} {found}: it cuts {GROUPS.patches} neighbouring patches from what is decoded once"]
 
 
 def _patch_tiles(findings: Findings) -> list[str]:

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from radioloader._checks import as_whole
 from radioloader.config import available_cores
 from radioloader.datasets import stats
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.batch import Begun
 from radioloader.datasets.memory import pinned
 from radioloader.errors import ConfigError
-from radioloader.samplers.positions import as_whole
 from radioloader.storage.reader import unshared
 
 if TYPE_CHECKING:
     from radioloader.datasets.loader import DataLoader
 
-__all__ = ["ReadAhead", "threads_for"]
+__all__ = ["MAX_THREADS", "ReadAhead", "threads_for"]
 
-_MAX_THREADS = 8
+MAX_THREADS = 8
+"""Threads that read ahead where nothing was said of it, at most."""
 
 _MOST_BYTES = 2**30
 """Of batches that wait to be taken."""
@@ -133,7 +134,7 @@ def threads_for(asked: int | None, num_workers: int, ours: bool) -> int:
         ConfigError: Threads were asked for where they cannot be.
     """
     if asked is None:
-        return min(_MAX_THREADS, available_cores()) if ours and not num_workers else 0
+        return min(MAX_THREADS, available_cores()) if ours and not num_workers else 0
     if as_whole(asked, "num_threads", minimum=0) and num_workers:
         raise ConfigError(
             f"num_threads={asked} and num_workers={num_workers}: batches are read by either; leave one out"

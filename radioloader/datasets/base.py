@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
 from radioloader.datasets import stats
 from radioloader.datasets.batch import BatchReader, Begun, Placed, skipped
@@ -22,7 +23,7 @@ from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
 from radioloader.errors import ConfigError, ReadError, ShapeError
 from radioloader.samplers.layout import Layout
-from radioloader.samplers.positions import Stream, as_whole
+from radioloader.samplers.positions import Stream
 from radioloader.samplers.random import generator, seed_of
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot

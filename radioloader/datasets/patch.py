@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.table import Store
@@ -20,7 +21,6 @@ from radioloader.samplers.positions import (
     Stream,
     UniformPositions,
     as_triple,
-    as_whole,
     check_positions,
 )
 from radioloader.storage.foreground import foreground_of

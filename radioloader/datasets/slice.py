@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from radioloader._checks import as_whole
 from radioloader.config import SliceOrientation, StorageConfig
 from radioloader.datasets.base import StoreDataset
 from radioloader.datasets.fit import as_size, fitted, fitted_shapes
 from radioloader.datasets.table import Store
 from radioloader.errors import ConfigError
 from radioloader.geometry import plane_axis, plane_name
-from radioloader.samplers.positions import Stream, as_whole
+from radioloader.samplers.positions import Stream
 from radioloader.storage.catalog import occupied_slices
 from radioloader.types import Box, SliceKey, Triple
 

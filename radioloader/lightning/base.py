@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from radioloader._checks import as_whole
 from radioloader._optional import require
 from radioloader.config import StorageConfig
 from radioloader.container.radiobject import RadiObject
@@ -20,7 +21,6 @@ from radioloader.lightning.evaluation import UnevenEvaluation
 from radioloader.lightning.loaders import EvaluationLoader, OverfitSampler
 from radioloader.lightning.splits import ColumnOrMapping, SplitLike, settle
 from radioloader.samplers.order import Order
-from radioloader.samplers.positions import as_whole
 from radioloader.samplers.samplers import KeySampler
 
 __all__ = ["Common", "StoreDataModule"]

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from radioloader._checks import as_whole
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
-from radioloader.samplers.positions import as_whole
 from radioloader.samplers.random import generator
 
 __all__ = [

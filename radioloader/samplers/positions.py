@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from radioloader._checks import as_whole
 from radioloader.errors import ConfigError
 from radioloader.types import Box, Triple
 
@@ -21,22 +22,9 @@ __all__ = [
     "TileAlignedPositions",
     "UniformPositions",
     "as_triple",
-    "as_whole",
     "check_positions",
     "uniform_start",
 ]
-
-
-def as_whole(value: int, name: str, *, minimum: int | None = None) -> int:
-    """``value`` as an int.
-
-    Raises:
-        ConfigError: Not a whole number of at least ``minimum``.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or (minimum is not None and value < minimum):
-        least = "" if minimum is None else f" of at least {minimum}"
-        raise ConfigError(f"{name}={value!r} must be a whole number{least}")
-    return int(value)
 
 
 def as_triple(value: int | Sequence[int], name: str, *, minimum: int) -> Triple:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DistributedSampler
 
+from radioloader._checks import as_whole
 from radioloader.errors import ConfigError
 from radioloader.samplers.layout import Layout
 from radioloader.samplers.order import (
@@ -24,7 +25,6 @@ from radioloader.samplers.order import (
     check_order,
     mixing,
 )
-from radioloader.samplers.positions import as_whole
 from radioloader.samplers.shard import evaluation_shard, remaining, training_shard
 from radioloader.types import SampleKey
 

@@ -43,8 +43,7 @@ def tile_extents(shape: Sequence[int], tile: TileConfig, codes: str = "RAS") -> 
 def filters(dtype: np.dtype[Any], compression: CompressionConfig, ctx: tiledb.Ctx) -> list[Any]:
     """The filter pipeline of voxels of ``dtype``, in the order in which it is applied on writing."""
     pipeline: list[Any] = []
-    shuffle = dtype.kind in "iu" if compression.shuffle == "integers" else compression.shuffle
-    if shuffle and dtype.itemsize > 1 and compression.codec != "none":
+    if compression.shuffles(dtype):
         pipeline.append(tiledb.ByteShuffleFilter(ctx=ctx))
     if compression.codec == "zstd":
         pipeline.append(tiledb.ZstdFilter(level=compression.level, ctx=ctx))

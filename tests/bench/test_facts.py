@@ -32,17 +32,21 @@ def test_facts_are_those_of_the_files(store_uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compression", "codec", "direct"),
+    ("compression", "dtype", "codec", "direct"),
     [
-        (rl.CompressionConfig("lz4"), "lz4, byte shuffle", False),
-        (rl.CompressionConfig("none"), "none", False),
-        (rl.CompressionConfig(level=3, shuffle=False), "zstd level 3", True),
-        (rl.CompressionConfig(checksum=True), "zstd level 1, byte shuffle, checksum", False),
+        (rl.CompressionConfig("lz4"), "int16", "lz4, byte shuffle", False),
+        (rl.CompressionConfig("none"), "int16", "none", False),
+        (rl.CompressionConfig(level=3, shuffle=False), "int16", "zstd level 3", True),
+        (rl.CompressionConfig(checksum=True), "int16", "zstd level 1, byte shuffle, checksum", False),
+        (rl.CompressionConfig(), "float32", "zstd level 1", True),
+        (rl.CompressionConfig(shuffle=True), "float32", "zstd level 1, byte shuffle", True),
     ],
 )
-def test_codecs(compression: rl.CompressionConfig, codec: str, direct: bool, make_store: Callable[..., str]) -> None:
+def test_codecs(
+    compression: rl.CompressionConfig, dtype: str, codec: str, direct: bool, make_store: Callable[..., str]
+) -> None:
     config = rl.StorageConfig(write=rl.WriteConfig(compression=compression))
-    snapshot = Snapshot.open(make_store({"A": {"a": np.zeros((4, 4, 4), np.int16)}}, config=config))
+    snapshot = Snapshot.open(make_store({"A": {"a": np.zeros((4, 4, 4), dtype)}}, config=config))
     (facts,) = collection_facts(snapshot, choose(snapshot, image=[], label=None))
     assert (facts.codec, facts.direct) == (codec, direct)
 

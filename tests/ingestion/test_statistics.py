@@ -173,13 +173,20 @@ def test_voxels_are_found_by_their_rank(shape: tuple[int, ...], share: float) ->
     np.testing.assert_array_equal(_places(voxels, 5, np.arange(len(every))), every)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int64", "float32"])
-@pytest.mark.parametrize(("low", "high"), [(0, 2), (3, 40), (0, 255), (-4, 30), (0, 40_000), (0, 200_000)])
+SPANS = [(0, 2), (3, 40), (0, 255), (-4, 30), (0, 40_000), (0, 200_000)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (dtype, low, high)
+        for dtype in ("uint8", "int16", "uint16", "int64", "float32")
+        for low, high in SPANS
+        if dtype == "float32" or np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max
+    ],
+)
 def test_classes_are_counted_however_far_apart(dtype: str, low: int, high: int) -> None:
-    kind = np.dtype(dtype)
-    if kind.kind != "f" and (low < np.iinfo(kind).min or high > np.iinfo(kind).max):
-        pytest.skip("not in this dtype")
-    voxels = np.random.default_rng(4).choice([low, low + 1, high], (7, 5, 3)).astype(kind)
+    voxels = np.random.default_rng(4).choice([low, low + 1, high], (7, 5, 3)).astype(dtype)
     values, counts = np.unique(voxels, return_counts=True)
     assert {value: count for value, (count, _) in index_of(voxels).items()} == dict(
         zip(values.tolist(), counts.tolist(), strict=True)
