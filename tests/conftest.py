@@ -117,3 +117,9 @@ def store_uri(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     assert report.ok, str(report)
     return str(uri)
+
+
+@pytest.fixture
+def changing(make_cohort: Callable[..., Path], tmp_path: Path) -> Path:
+    """A cohort of 3 subjects that a test may change."""
+    return make_cohort(tmp_path / "cohort", subjects=3, shape=(12, 16, 10))

@@ -23,11 +23,6 @@ Done = Any
 Cli = Callable[..., Any]
 
 
-@pytest.fixture
-def changing(make_cohort: Callable[..., Path], tmp_path: Path) -> Path:
-    return make_cohort(tmp_path / "cohort", subjects=3, shape=(12, 16, 10))
-
-
 def arguments(root: Path, uri: Path) -> list[Any]:
     return ["ingest", uri, "--image", f"T1w={root}/images/*.nii.gz", "--label", f"seg={root}/labels", "--workers", 1]
 

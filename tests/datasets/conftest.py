@@ -129,3 +129,9 @@ def crooked(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathF
         files["T"][subject] = write_image(root / "T" / f"{subject}.nii.gz", series)
     files["C"]["p"] = files["A"]["p"]
     return ingest(root, files, allow_missing=True, labels=[])
+
+
+@pytest.fixture(scope="module")
+def monai_transforms() -> Any:
+    """The module ``monai.transforms``."""
+    return pytest.importorskip("monai.transforms")

@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 import radioloader as rl
@@ -102,3 +103,27 @@ def tmp_path() -> Iterator[Path]:
 def arrays() -> Callable[[Any], set[str]]:
     """``arrays(uri)``: the voxel arrays on disk, whether or not a row names them."""
     return lambda uri: {str(path) for path in Path(uri).glob("c/*/volumes/*")}
+
+
+@pytest.fixture(scope="module")
+def images(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three subjects, 001, 002 and 003, with one tiny image each."""
+    root = tmp_path_factory.mktemp("images")
+    for number in (1, 2, 3):
+        write_image(root / f"{number:03d}.nii.gz", np.full((4, 4, 4), number, np.int16))
+    return root
+
+
+@pytest.fixture
+def load(images: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, list[str]]]:
+    """Ingests ``images`` with a table into the test's store; gives what the store then shows, and the notes."""
+
+    def run(table: Any, source: Any = None, **options: Any) -> tuple[pd.DataFrame, list[str]]:
+        report = rl.ingest(
+            tmp_path / "store", {"CT": images if source is None else source}, obs_meta=table, workers=1, **options
+        )
+        assert report.ok, str(report)
+        notes = [note for note in report.notes if not note.startswith("subject ids come from")]
+        return rl.open(tmp_path / "store").obs_meta.read(), notes
+
+    return run

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from radioloader.config import CompressionConfig, ReadConfig, StorageConfig, TileConfig, WriteConfig
+from radioloader.storage.store import Store
 from radioloader.storage.uri import join
 from radioloader.storage.writer import write_volume
 from radioloader.types import VolumeRef
@@ -82,3 +83,9 @@ def run_script(tmp_path: Path) -> Callable[..., str]:
         return output
 
     return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A new store."""
+    return Store.open_or_create(tmp_path / "store")
