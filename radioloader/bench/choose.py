@@ -58,7 +58,11 @@ def choose(
     """
     notes: list[str] = []
     if label is not None and not with_label:
-        raise ConfigError(f"label={label!r} is given, and that there shall be no label; leave one of them out")
+        raise ConfigError(
+            f"label={label!r} and with_label=False (--no-label) contradict each other; leave one of them out"
+        )
+    if label in image:
+        raise ConfigError(f"{label!r} is named as an image and as the label; name two collections, or give --no-label")
     for name in (*image, *([] if label is None else [label])):
         snapshot.collection(name)
     if not snapshot.subject_ids:

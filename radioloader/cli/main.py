@@ -54,6 +54,11 @@ def main() -> None:
     except RadioloaderError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except SystemExit as ended:
+        # typer makes a Ctrl-C within a command an exit of its own, without a word.
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            typer.echo("interrupted", err=True)
+        raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -85,6 +85,8 @@ def test_what_cannot_be_measured_is_explained(several: str, make_store: Callable
         chosen(several, label="Y")
     with pytest.raises(ConfigError, match="leave one of them out"):
         chosen(several, label="seg", with_label=False)
+    with pytest.raises(ConfigError, match="'A' is named as an image and as the label; name two collections"):
+        chosen(several, image=["A"], label="A")
     with pytest.raises(
         ConfigError, match=r"no image collection \(its label collections: 'seg'\); name .* with --image"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,6 +110,15 @@ def test_wrong_arguments_get_one_line(cli: Cli, store_uri: str, own_module: str,
     assert "is a int; name a function" in fails("--transform", f"{own_module}:number")
 
 
+def interrupt(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Press Ctrl-C, again where nothing came of it: Python can only note an interrupt that falls into a hook of ``os.fork``."""
+    for patience_s in (3, 3, 60):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=patience_s)
+    raise AssertionError("three interrupts did not end it")
+
+
 def test_interrupted_it_leaves_no_process(store_uri: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "radioloader", "bench", "--store", store_uri, "--patch-size", "8", "--seconds", "10"],
@@ -125,13 +135,12 @@ def test_interrupted_it_leaves_no_process(store_uri: str) -> None:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
             workers = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-        out, err = process.communicate(timeout=60)
+        out, err = interrupt(process)
         assert process.returncode in (130, -signal.SIGINT), out + err
         assert out == ""
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert alive == []
-        assert "Traceback" not in err
+        assert err.splitlines()[-1:] == ["interrupted"]
     finally:
         process.kill()
         process.communicate()
