@@ -189,9 +189,13 @@ def test_timeouts_and_tries_are_settings(s3: Any) -> None:
     # TileDB takes names that it does not know without a word.
     known = tiledb.Config()
     assert {name for name in settings if name not in known} == set()
-    for wrong in ({"tries": 0}, {"connect_timeout_s": 0.5}, {"request_timeout_s": float("nan")}):
-        with pytest.raises(ConfigError, match=rf"S3Config.{next(iter(wrong))}=.* must be at least 1"):
-            rl.S3Config(**wrong)  # type: ignore[arg-type]
+    for name, wrong, text in (
+        ("tries", 0, "=0 must be a whole number of at least 1"),
+        ("connect_timeout_s", 0.5, "=0.5 must be at least 1 second"),
+        ("request_timeout_s", float("nan"), "=nan must be at least 1 second"),
+    ):
+        with pytest.raises(ConfigError, match=f"S3Config.{name}{text}"):
+            rl.S3Config(**{name: wrong})  # type: ignore[arg-type]
 
 
 # ---- secrets ---------------------------------------------------------------------------------------------------------------

@@ -155,5 +155,5 @@ def test_damage_beside_the_box_does_not_fail_it(volumes: list[tuple[VolumeRef, A
 
 
 def test_the_size_of_the_cache_is_checked() -> None:
-    with pytest.raises(ConfigError, match="cache_mb=-1 must be at least 0"):
+    with pytest.raises(ConfigError, match="cache_mb=-1 must be a whole number of at least 0"):
         ReadConfig(cache_mb=-1)
