@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 BENCH := .venv-bench
+COMPILED := hatch_build.py radioloader/storage/_decode.c
 
 .PHONY: help demo test stress lint format bench bench-full clean
 
@@ -47,12 +48,12 @@ bench-full: $(BENCH)/.installed
 clean:
 	rm -rf $(VENV) $(BENCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(COMPILED)
 	$(call make-venv,$(VENV))
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$*]"
 	@touch $@
 
-$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
+$(BENCH)/.installed: pyproject.toml constraints.txt $(COMPILED) benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
 	$(call make-venv,$(BENCH))
 	$(BENCH)/bin/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -r benchmarks/requirements.txt -e .
 	$(BENCH)/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-deps -r benchmarks/requirements-no-deps.txt

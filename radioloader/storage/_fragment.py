@@ -13,7 +13,6 @@ import struct
 import sys
 import zlib
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,14 +80,16 @@ class Fragment:
     Attributes:
         path: File that holds them, one after the other in row-major order.
         layout: What each of them is.
-        offsets: First byte of each tile, and the size of the file.
-        constant: By number of the tile, the value that all its cells have; tiles with several are missing.
+        offsets: (n + 1,) int64, first byte of each tile, and the size of the file.
+        constant: (n,) bool, whether all cells of a tile have one value.
+        lowest: (n,) lowest value of each tile, in its dtype.
     """
 
     path: str
     layout: Layout
-    offsets: list[int]
-    constant: dict[int, int]
+    offsets: npt.NDArray[np.int64]
+    constant: npt.NDArray[np.bool_]
+    lowest: npt.NDArray[Any]
 
 
 _layouts: dict[bytes, Layout] = {}
@@ -118,8 +119,8 @@ def open_fragment(uri: str, context: Any) -> Fragment:
     except (struct.error, ValueError, IndexError, zlib.error) as error:
         raise UnknownLayout(f"fragment metadata: {error}") from error
     # Of floats that hold NaN or a negative zero, lowest and highest do not tell.
-    same = np.flatnonzero(lowest == highest) if layout.dtype.kind in "iu" else np.zeros(0, np.int64)
-    return Fragment(path, layout, offsets, dict(zip(same.tolist(), lowest[same].tolist(), strict=True)))
+    same = lowest == highest if layout.dtype.kind in "iu" else np.zeros(len(lowest), np.bool_)
+    return Fragment(path, layout, offsets, same, lowest)
 
 
 def _one(names: list[str], what: str) -> list[str]:
@@ -170,7 +171,7 @@ def layout_of(schema: Any) -> Layout:
     return Layout(shape, tile, dtype, len(filters) == 2 and dtype.itemsize > 1)
 
 
-def _tiles(data: bytes, layout: Layout, size: int) -> tuple[list[int], npt.NDArray[Any], npt.NDArray[Any]]:
+def _tiles(data: bytes, layout: Layout, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
     """Offsets (and the file's size), lowest and highest value of the tiles, from the footer of the fragment's metadata."""
     dimensions = len(layout.shape)
     fields = 2 + dimensions  # the attribute, coordinates, and each dimension
@@ -196,8 +197,10 @@ def _tiles(data: bytes, layout: Layout, size: int) -> tuple[list[int], npt.NDArr
     count = int(np.prod(layout.grid))
     offsets = _vector(_generic(data, where[0]), 8, count, np.dtype("<u8"))
     lowest, highest = (_vector(_generic(data, where[row]), 16, count, layout.dtype) for row in (4, 5))
-    result = [*offsets.tolist(), size]
-    _need(all(a < b for a, b in pairwise(result)), "offsets")
+    # No offset is larger than the file, so that none is lost where they become signed.
+    _need(bool((offsets < size).all()), "offsets")
+    result = np.append(offsets.astype(np.int64), size)
+    _need(bool((np.diff(result) > 0).all()), "offsets")
     return result, lowest, highest
 
 

@@ -28,7 +28,8 @@ from radioloader.errors import ReadError
 from radioloader.storage import slabs
 from radioloader.storage._fragment import UnknownLayout
 from radioloader.storage._query import Handle, open_handle
-from radioloader.storage._tiles import open_tiles
+from radioloader.storage._scratch import Scratch
+from radioloader.storage._tiles import TileHandle, open_tiles
 from radioloader.storage.blocks import BlockCache, tiles_of
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
@@ -77,7 +78,7 @@ class VolumeReader:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._handles: OrderedDict[str, tuple[Handle, Lease | None]] = OrderedDict()
-        self._scratch = threading.local()
+        self._scratch = Scratch()
         self._regions = BlockCache(_REGION_BYTES)
         self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
         self._pool: ThreadPoolExecutor | None = None
@@ -277,16 +278,6 @@ class VolumeReader:
         lease = lease_for(uri, self.config)
         return open_handle(uri, lease.context), lease
 
-    def _buffer(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Memory of this thread, reused from read to read: fresh pages for every patch cost as much as decoding it."""
-        size = int(np.prod(shape)) * dtype.itemsize
-        memory: npt.NDArray[np.uint8] | None = getattr(self._scratch, "memory", None)
-        if size > _KEPT_SCRATCH:
-            return np.empty(shape, dtype)
-        if memory is None or memory.size < size:
-            memory = self._scratch.memory = np.empty(size, np.uint8)
-        return memory[:size].view(dtype).reshape(shape)
-
     def _settled(self, request: ReadRequest) -> ReadRequest:
         """The request with the region that it is cut from; with none where that cannot be kept."""
         if request.region is None:
@@ -327,17 +318,24 @@ class VolumeReader:
         self, time: int, requests: Sequence[ReadRequest], outs: Sequence[npt.NDArray[Any]], around: Box
     ) -> None:
         ref = requests[0].ref
-        stored = np.dtype(ref.dtype)
-        first = outs[0]
-        direct = len(outs) == 1 and first.shape == around.shape and first.dtype == stored and not ref.scaled
-        direct = direct and first.flags.c_contiguous
-        target = first if direct else self._buffer(around.shape, stored)
-        if self._tiles.limit and ref.tile is not None:
-            self._read_tiles(ref, time, around, target)
-        else:
-            self._read_stored(ref, time, around, target)
-        if not direct:
-            distribute(requests, outs, target, around)
+        cached = bool(self._tiles.limit) and ref.tile is not None
+        if len(outs) == 1 and not cached and self._places(ref, outs[0].dtype):
+            out, box = outs[0], requests[0].whole
+            if around != box:
+                out[...] = requests[0].pad_value
+                out = out[around.slices(box.start)]
+            self._read_stored(ref, time, around, out)
+            return
+        target = self._scratch(around.shape, np.dtype(ref.dtype))
+        (self._read_tiles if cached else self._read_stored)(ref, time, around, target)
+        distribute(requests, outs, target, around)
+
+    def _places(self, ref: VolumeRef, dtype: np.dtype[Any]) -> bool:
+        """Whether stored voxels can be read straight into memory of ``dtype``."""
+        if ref.scaled:
+            return False
+        handle, _ = self._handle(ref)
+        return dtype == np.dtype(ref.dtype) or (isinstance(handle, TileHandle) and handle.places(dtype))
 
     def _load(self, ref: VolumeRef, time: int, box: Box, outermost: int = 0) -> npt.NDArray[Any]:
         """Stored values of a box, in memory of their own, in which the axis ``outermost`` is the slowest."""
@@ -355,7 +353,10 @@ class VolumeReader:
             handle.read(ranges, target)
         except (UnknownLayout, OSError):
             handle, lease = found = self._open(ref.uri, tiles=False)  # which says what is wrong, if anything is
-            handle.read(ranges, target)
+            cells = target if target.dtype == np.dtype(ref.dtype) else np.empty(target.shape, ref.dtype)
+            handle.read(ranges, cells)
+            if cells is not target:
+                target[...] = cells
             with self._lock:
                 self._handles[ref.uri] = found
         if lease is not None:
@@ -381,7 +382,6 @@ class VolumeReader:
             target[part.slices(box.start)] = found[number][part.slices(tile.start)]
 
 
-_KEPT_SCRATCH = 64 * 2**20
 _REGION_BYTES = 256 * 2**20
 
 

@@ -89,3 +89,16 @@ def run_script(tmp_path: Path) -> Callable[..., str]:
 def store(tmp_path: Path) -> Store:
     """A new store."""
     return Store.open_or_create(tmp_path / "store")
+
+
+@pytest.fixture(params=["compiled", "python"])
+def tile_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which code reads tiles: the compiled one, where it is built, and that in Python."""
+    from radioloader.storage import _tiles
+
+    if request.param == "python":
+        monkeypatch.setattr(_tiles, "decoder", None)
+    elif _tiles.decoder is None:
+        pytest.skip("the compiled reader is not built: no C compiler")
+    code: str = request.param
+    return code

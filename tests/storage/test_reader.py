@@ -354,13 +354,13 @@ def test_pickled_readers_read_with_the_same_settings(put: Callable[..., VolumeRe
 def test_large_regions_keep_no_scratch_memory(
     put: Callable[..., VolumeRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("radioloader.storage.reader._KEPT_SCRATCH", 1000)
+    monkeypatch.setattr("radioloader.storage._scratch._KEPT", 1000)
     array = extreme_values("int16", SHAPE)
     ref = put(tmp_path, array)
     reader = VolumeReader()
     np.testing.assert_array_equal(reader.read(ref, dtype=np.float64), array.astype(np.float64), strict=True)
     reader.read(ref, Box((0, 0, 0), (5, 5, 5)), dtype=np.float64)
-    assert reader._scratch.memory.size == 250
+    assert reader._scratch._local.memory.size == 250
 
 
 def test_threads_come_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
