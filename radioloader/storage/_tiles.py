@@ -94,7 +94,8 @@ class TileHandle:
             OSError: The file cannot be read.
         """
         began = time.perf_counter()
-        storage = (self._read_in_python if decoder is None else self._read_compiled)(ranges, out)
+        compiled = decoder is not None and out.flags.aligned  # C may take it for granted
+        storage = (self._read_compiled if compiled else self._read_in_python)(ranges, out)
         spent.add(storage, time.perf_counter() - began)
 
     def _read_compiled(self, ranges: list[tuple[int, int]], out: npt.NDArray[Any]) -> float:

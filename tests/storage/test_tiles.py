@@ -304,6 +304,15 @@ def test_memory_of_any_dtype_and_order(put: Callable[..., VolumeRef], tmp_path: 
             np.testing.assert_array_equal(memory, expected.transpose(order))
 
 
+def test_memory_that_is_not_aligned(put: Callable[..., VolumeRef], tmp_path: Path) -> None:
+    array = blobs((20, 18, 16), "int16", 3)
+    ref, reader = put(tmp_path, array, tile=TileConfig(custom=(8, 6, 4))), VolumeReader()
+    memory = np.empty(array.size * 4 + 1, np.uint8)[1:].view(np.float32).reshape(array.shape)
+    assert not memory.flags.aligned
+    reader.read(ref, out=memory)
+    np.testing.assert_array_equal(memory, array.astype(np.float32))
+
+
 def test_any_damage_of_the_data_is_tiledbs_to_report(
     put: Callable[..., VolumeRef], tmp_path: Path, counts: Callable[[int, int], int]
 ) -> None:
