@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import glob
+import hashlib
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import zstandard
@@ -23,24 +23,21 @@ def _load() -> Any:
         return None
     try:
         module = importlib.import_module("radioloader.storage._decode")
-    except ImportError:
+    except ImportError:  # it was not built
         return None
-    for path in _libraries():
+    if hashlib.sha256(Path(__file__).with_name("_decode.c").read_bytes()).hexdigest() != module.SOURCE:
+        return None  # compiled before the source changed: it may not do what is asked of it here
+    # The extension of the package zstandard for cffi has all of zstd in reach.
+    beside = sorted(str(path) for path in Path(zstandard.__file__).parent.glob("_cffi*.so"))
+    for library in (*beside, "libzstd.so.1", "libzstd.1.dylib"):
         try:
-            library = ctypes.CDLL(path)
-            addresses = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _FUNCTIONS]
+            zstd = ctypes.CDLL(library)
+            addresses = [ctypes.cast(getattr(zstd, name), ctypes.c_void_p).value for name in _FUNCTIONS]
         except (OSError, AttributeError):
             continue
         module.bind(*addresses)
         return module
     return None
-
-
-def _libraries() -> list[str]:
-    """Files that may hold zstd. The extension of the package ``zstandard`` for cffi does, with all its functions in reach."""
-    beside = sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(zstandard.__file__)), "_cffi*.so")))
-    system = ctypes.util.find_library("zstd") if not beside else None
-    return [*beside, system] if system else beside
 
 
 decoder: Any = _load()

@@ -318,23 +318,24 @@ class VolumeReader:
         self, time: int, requests: Sequence[ReadRequest], outs: Sequence[npt.NDArray[Any]], around: Box
     ) -> None:
         ref = requests[0].ref
-        cached = bool(self._tiles.limit) and ref.tile is not None
-        if len(outs) == 1 and not cached and self._places(ref, outs[0].dtype):
-            out, box = outs[0], requests[0].whole
+        straight = len(outs) == 1 and self._places(ref, outs[0].dtype)
+        if straight:
+            target, box = outs[0], requests[0].whole
             if around != box:
-                out[...] = requests[0].pad_value
-                out = out[around.slices(box.start)]
-            self._read_stored(ref, time, around, out)
-            return
-        target = self._scratch(around.shape, np.dtype(ref.dtype))
-        (self._read_tiles if cached else self._read_stored)(ref, time, around, target)
-        distribute(requests, outs, target, around)
+                target[...] = requests[0].pad_value
+                target = target[around.slices(box.start)]
+        else:
+            target = self._scratch(around.shape, np.dtype(ref.dtype))
+        read = self._read_tiles if self._tiles.limit and ref.tile is not None else self._read_stored
+        read(ref, time, around, target)
+        if not straight:
+            distribute(requests, outs, target, around)
 
     def _places(self, ref: VolumeRef, dtype: np.dtype[Any]) -> bool:
         """Whether stored voxels can be read straight into memory of ``dtype``."""
         if ref.scaled:
             return False
-        handle, _ = self._handle(ref)
+        handle = self._handle(ref)[0]
         return dtype == np.dtype(ref.dtype) or (isinstance(handle, TileHandle) and handle.places(dtype))
 
     def _load(self, ref: VolumeRef, time: int, box: Box, outermost: int = 0) -> npt.NDArray[Any]:
