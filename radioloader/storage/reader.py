@@ -333,10 +333,9 @@ class VolumeReader:
 
     def _places(self, ref: VolumeRef, dtype: np.dtype[Any]) -> bool:
         """Whether stored voxels can be read straight into memory of ``dtype``."""
-        if ref.scaled:
-            return False
         handle = self._handle(ref)[0]
-        return dtype == np.dtype(ref.dtype) or (isinstance(handle, TileHandle) and handle.places(dtype))
+        fits = dtype == np.dtype(ref.dtype) or (isinstance(handle, TileHandle) and handle.places(dtype))
+        return fits and not ref.scaled
 
     def _load(self, ref: VolumeRef, time: int, box: Box, outermost: int = 0) -> npt.NDArray[Any]:
         """Stored values of a box, in memory of their own, in which the axis ``outermost`` is the slowest."""
