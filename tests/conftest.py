@@ -25,7 +25,9 @@ def counts() -> Callable[[int, int], int]:
 def shared_data() -> Path:
     """Folder of more real data; tests that want it are skipped where it is absent."""
     if not SHARED_DATA.is_dir():
-        pytest.skip("needs the folder ../shared/data, which is not part of the repository")
+        pytest.skip(
+            "needs larger real scans in ../shared/data, which the repository does not hold; the same is tested with small ones"
+        )
     return SHARED_DATA
 
 

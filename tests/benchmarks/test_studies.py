@@ -12,7 +12,10 @@ from benchmarks.model import Cohort
 from benchmarks.studies import run
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="needs Linux, which can begin the peak of a process's memory anew",
+)
 def test_ingest_beside_decompression(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path, 2, (24, 20, 16))
     generator = np.random.default_rng(0)

@@ -133,7 +133,7 @@ main()
 """
 
 
-@pytest.mark.skipif(_malloc._libc is None, reason="needs Linux with glibc")
+@pytest.mark.skipif(_malloc._libc is None, reason="the allocator is told what to keep on Linux with glibc alone")
 @pytest.mark.parametrize("keep", ["keep", "leave"])
 def test_what_is_retained_after_a_loader_is_bounded(tmp_path: Any, keep: str) -> None:
     # 4 threads whose reads are 13 MB of tiles each, and batches of 14 MB; what they used is back but for some scratch of each thread.

@@ -109,7 +109,7 @@ def test_a_batch_that_raised_had_its_turn(brains: Any, workers: dict[str, Any]) 
 
 def test_what_has_no_state_says_so(patches: rl.PatchDataset) -> None:
     if "in_order" not in torch.utils.data.DataLoader.__init__.__annotations__:
-        pytest.skip("this torch has no in_order")
+        pytest.skip("in_order came with torch 2.6")
     loader = rl.DataLoader(patches, batch_size=4, shuffle=True, in_order=False)
     with pytest.raises(ConfigError, match="with in_order=False batches come in any order"):
         loader.state_dict()

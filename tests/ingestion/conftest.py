@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -127,3 +128,29 @@ def load(images: Path, tmp_path: Path) -> Callable[..., tuple[pd.DataFrame, list
         return rl.open(tmp_path / "store").obs_meta.read(), notes
 
     return run
+
+
+_VERSION_3 = 0x20080522  # linux/capability.h
+_OVERRIDES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+
+
+@pytest.fixture
+def obeys_permissions() -> Iterator[None]:
+    """For the test, root is held to the permissions of files as everybody else is (this thread, and those it starts)."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "capset"):
+        pytest.skip("root obeys no permissions here; run the tests as another user")
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: low words, then high ones
+    assert libc.capget(header, sets) == 0
+    effective = sets[0]
+    sets[0] &= ~_OVERRIDES
+    assert libc.capset(header, sets) == 0
+    try:
+        yield
+    finally:
+        sets[0] = effective
+        assert libc.capset(header, sets) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -205,7 +204,7 @@ def test_any_flipped_bit_of_a_gzip_file_is_noticed_or_harmless(
         np.testing.assert_array_equal(store.CT.loc[item.subject].to_numpy(), VOXELS)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+@pytest.mark.usefixtures("obeys_permissions")
 def test_a_file_without_permission_is_listed(write_image: Write, tmp_path: Path) -> None:
     files = {name: write_image(tmp_path / f"{name}.nii.gz", VOXELS) for name in ("a", "bad")}
     files["bad"].chmod(0)

@@ -154,7 +154,10 @@ print(status("VmHWM") - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(),
+    reason="needs Linux, which can begin the peak of a process's memory anew",
+)
 @pytest.mark.parametrize("dtype", ["int16", "uint8"])
 def test_ingest_takes_little_more_than_one_volume_of_memory(
     write_image: Callable[..., Path], tmp_path: Path, dtype: str

@@ -82,7 +82,7 @@ def test_a_place_below_a_file_cannot_be_written(images: Path, tmp_path: Path) ->
     assert str(caught.value).endswith("; choose a place that you may write to")
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc, a file system that takes no files")
 def test_a_file_system_that_takes_no_files_is_reported(images: Path) -> None:
     with pytest.raises(
         StoreWriteError, match=r"^could not create a store at /proc/store: .*; choose a place that you may write to$"
@@ -95,7 +95,7 @@ def test_a_name_that_is_too_long_is_reported(images: Path, tmp_path: Path) -> No
         rl.ingest(tmp_path / ("x" * 300), {"CT": images}, workers=1)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+@pytest.mark.usefixtures("obeys_permissions")
 def test_a_folder_without_permission_is_reported(images: Path, tmp_path: Path) -> None:
     uri = tmp_path / "store"
     rl.ingest(uri, {"CT": {"a": images / "a.nii"}}, workers=1)
@@ -127,7 +127,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
             or not shutil.which("mount")
             or subprocess.run(command, capture_output=True, check=False).returncode
         ):
-            pytest.skip("needs the right to mount a file system")
+            pytest.skip("needs root's right to mount a file system: for one that is read-only, or full")
         return point
 
     yield mount
