@@ -52,6 +52,7 @@ class Findings:
         batch_size: Samples in a batch.
         step_ms: Milliseconds that the model takes for a batch; None where nothing was said of it.
         in_default_tiles: Voxels in the tiles under a patch for each voxel of it, if tiles were the default ones.
+        compiled: Whether tiles are read by the compiled reader.
     """
 
     figures: Sequence[Figure]
@@ -64,6 +65,7 @@ class Findings:
     batch_size: int
     step_ms: float | None
     in_default_tiles: float
+    compiled: bool
 
     def rate(self, what: str, way: Way | None = None) -> Rate | None:
         """The rate of ``what``, with the settings of ``way``, or with neither threads nor workers."""
@@ -136,6 +138,7 @@ def changes(findings: Findings, way: Way | None) -> list[str]:
     worst = max(STAGES, key=lambda name: parts[name])
     lines = [_setting(findings, way)]
     if not keeps_up:
+        lines += _compiler(findings)
         lines += _regions(findings, way)
         lines += _patch_tiles(findings)
         lines += _more(findings, way)
@@ -191,6 +194,15 @@ def _setting(findings: Findings, way: Way) -> str:
     elif not way.parallel:
         line += "; neither threads nor workers were faster"
     return line
+
+
+def _compiler(findings: Findings) -> list[str]:
+    if findings.compiled or findings.remote:
+        return []
+    return [
+        "tiles are read in Python, which keeps threads from running side by side: install a C compiler and Python's headers, then "
+        "radioloader anew (docs/performance.md, The compiled reader)"
+    ]
 
 
 def _more(findings: Findings, way: Way) -> list[str]:

@@ -55,6 +55,7 @@ def findings(*figures: Figure, **more: Any) -> Findings:
         "batch_size": 4,
         "step_ms": None,
         "in_default_tiles": 3.3,
+        "compiled": True,
     }
     return Findings(**given | more)
 
@@ -244,3 +245,17 @@ def test_a_transfer_as_long_as_the_rest() -> None:
         "moving a patch to the GPU takes 2.00 ms of 2.50 ms: dtype=None keeps the stored dtype (int16); cast on the device"
     )
     assert len(changes(findings(best, cost=replace(COST, transfer=0.2)), best.way)) == 1
+
+
+def test_a_missing_compiled_reader_is_said_where_it_counts() -> None:
+    figures = [patches(200), patches(210, 2)]
+    way = figures[1].way
+    said = [line for line in changes(findings(*figures, compiled=False), way) if "C compiler" in line]
+    assert len(said) == 1
+    assert said[0].startswith("tiles are read in Python")
+    for without in (
+        findings(*figures, compiled=True),
+        findings(*figures, compiled=False, remote=True),  # TileDB reads those
+        findings(patches(200, waited=0.4), patches(300, 2, waited=0.0), compiled=False, step_ms=50.0),  # which keep up
+    ):
+        assert not [line for line in changes(without, way) if "C compiler" in line]
