@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
+import time
+import weakref
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from radioloader.errors import EvaluationError
 
-__all__ = ["gather_cases"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["all_gather", "gather_cases"]
 
 Result = TypeVar("Result")
+
+LONGEST_WAIT = 10.0  # seconds that a thread of the process group is given to let go of a tensor
 
 
 def gather_cases(results: Mapping[str, Result], cases: Any, *, group: Any = None) -> dict[str, Result]:
@@ -33,8 +41,7 @@ def gather_cases(results: Mapping[str, Result], cases: Any, *, group: Any = None
     expected: list[str] = [str(case) for case in _ids(cases)]
     parts: list[Any] = [dict(results)]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        parts = [None] * torch.distributed.get_world_size(group)
-        torch.distributed.all_gather_object(parts, dict(results), group=group)
+        parts = all_gather(dict(results), group)
     ranks: dict[str, list[int]] = {}
     for rank, part in enumerate(parts):
         for case in part:
@@ -57,6 +64,47 @@ def gather_cases(results: Mapping[str, Result], cases: Any, *, group: Any = None
         )
     merged = {str(case): value for part in parts for case, value in part.items()}
     return {case: merged[case] for case in expected}
+
+
+def all_gather(value: Any, group: Any = None) -> list[Any]:
+    """The ``value`` (picklable) of each rank of ``group``, in the order of ranks; all ranks must call it.
+
+    As ``torch.distributed.all_gather_object``, but no thread of gloo holds a tensor of it when it returns. Such a thread needs the
+    interpreter's lock to drop a tensor; where the interpreter ends before it has it, the process is aborted
+    (https://github.com/pytorch/pytorch/pull/179291). Evaluations come last, so theirs is the collective that this happens to.
+    """
+    import numpy as np
+    import torch.distributed as dist
+
+    size = dist.get_world_size(group)
+    if "cpu:" not in dist.get_backend_config(group):  # no tensor that Python made reaches such a thread
+        parts: list[Any] = [None] * size
+        dist.all_gather_object(parts, value, group=group)
+        return parts
+    mine = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = _gather_rows(np.array([mine.size]), size, group).ravel()
+    row = np.zeros(int(lengths.max()), np.uint8)
+    row[: mine.size] = mine
+    rows = _gather_rows(row, size, group)
+    return [pickle.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+
+
+def _gather_rows(row: np.ndarray, size: int, group: Any) -> np.ndarray:
+    """``row`` (elements,) of each of the ``size`` ranks: (ranks, elements)."""
+    import numpy as np
+    import torch
+    import torch.distributed as dist
+
+    mine = torch.from_numpy(row.copy())
+    found = [torch.empty_like(mine) for _ in range(size)]
+    dist.all_gather(found, mine, group=group)
+    rows = np.stack([tensor.numpy() for tensor in found])
+    held = [weakref.ref(tensor) for tensor in (*found, mine)]
+    del mine, found
+    deadline = time.monotonic() + LONGEST_WAIT
+    while any(tensor() is not None for tensor in held) and time.monotonic() < deadline:
+        time.sleep(0.0005)  # without the interpreter's lock, which the thread that holds them waits for
+    return rows
 
 
 def _ids(cases: Any) -> Iterable[Any]:

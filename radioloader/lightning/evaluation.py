@@ -8,6 +8,7 @@ import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from radioloader._optional import require
+from radioloader.datasets.gather import all_gather
 
 __all__ = ["UnevenEvaluation"]
 
@@ -62,10 +63,8 @@ class UnevenEvaluation(_lightning.Callback):  # type: ignore[misc, name-defined]
 
 def _prepare(results: Any, trainer: Any, pl_module: Any) -> None:
     """Make the figures of all ranks the same ones, in the same order: they are summed one after the other."""
-    everyone: list[Any] = [None] * trainer.world_size
     mine = {key: _described(metric) for key, metric in results.items() if not metric.has_reset}
-    torch.distributed.all_gather_object(everyone, mine)
-    logged = {key: description for part in everyone for key, description in part.items()}
+    logged = {key: description for part in all_gather(mine) for key, description in part.items()}
     for key, description in logged.items():
         if key not in mine:
             results[key] = _nothing(description, trainer, pl_module)
