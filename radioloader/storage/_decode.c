@@ -188,12 +188,15 @@ static int decode(Read *r, const uint8_t *tile, int64_t length, int64_t first, i
 
 /* Put the cells of a box where they belong; `from` is the box's first cell. */
 static void place(const Read *r, const uint8_t *from, const ptrdiff_t *from_strides, uint8_t *to, const int64_t *counts) {
-    /* The innermost loop is along the axis that is contiguous in `out`, whatever its order. */
+    /* The innermost loop is along the axis that is contiguous in `out`, whatever its order; never along one of a single cell, whose
+     * stride says nothing. */
     int order[3] = {0, 1, 2};
+    ptrdiff_t step[3];
+    for (int axis = 0; axis < 3; axis++)
+        step[axis] = counts[axis] == 1 ? PTRDIFF_MAX : r->strides[axis] < 0 ? -r->strides[axis] : r->strides[axis];
     for (int a = 0; a < 2; a++)
         for (int b = 0; b < 2 - a; b++) {
-            ptrdiff_t one = r->strides[order[b]], other = r->strides[order[b + 1]];
-            if ((one < 0 ? -one : one) < (other < 0 ? -other : other)) {
+            if (step[order[b]] < step[order[b + 1]]) {
                 int swap = order[b];
                 order[b] = order[b + 1];
                 order[b + 1] = swap;
