@@ -186,23 +186,18 @@ static int decode(Read *r, const uint8_t *tile, int64_t length, int64_t first, i
     return at == length && done == whole ? DONE : LAYOUT;
 }
 
+static ptrdiff_t distance(ptrdiff_t stride) {
+    return stride < 0 ? -stride : stride;
+}
+
 /* Put the cells of a box where they belong; `from` is the box's first cell. */
 static void place(const Read *r, const uint8_t *from, const ptrdiff_t *from_strides, uint8_t *to, const int64_t *counts) {
     /* The innermost loop is along the axis that is contiguous in `out`, whatever its order; never along one of a single cell, whose
-     * stride says nothing. */
-    int order[3] = {0, 1, 2};
-    ptrdiff_t step[3];
-    for (int axis = 0; axis < 3; axis++)
-        step[axis] = counts[axis] == 1 ? PTRDIFF_MAX : r->strides[axis] < 0 ? -r->strides[axis] : r->strides[axis];
-    for (int a = 0; a < 2; a++)
-        for (int b = 0; b < 2 - a; b++) {
-            if (step[order[b]] < step[order[b + 1]]) {
-                int swap = order[b];
-                order[b] = order[b + 1];
-                order[b + 1] = swap;
-            }
-        }
-    int i = order[0], j = order[1], k = order[2];
+     * stride says nothing. The outermost one is along that which is slower in the tile: the plane that is turned stays in the cache. */
+    int k = 2;
+    for (int axis = 1; axis >= 0; axis--)
+        if (counts[k] == 1 || (counts[axis] > 1 && distance(r->strides[axis]) < distance(r->strides[k]))) k = axis;
+    int i = k == 0, j = k == 2 ? 1 : 2;
     for (int64_t a = 0; a < counts[i]; a++)
         for (int64_t b = 0; b < counts[j]; b++)
             r->row(from + a * from_strides[i] + b * from_strides[j], from_strides[k],
@@ -288,6 +283,15 @@ static int read_box(Read *r) {
         } else if (from_step == 0 && to_step == sizeof(To)) {                                                          \
             To value = (To) * (const From *)from, *b = (To *)to;                                                       \
             for (int64_t i = 0; i < count; i++) b[i] = value;                                                          \
+        } else if (to_step == sizeof(To)) { /* four at a time: the loop's own work is what this one costs */            \
+            To *b = (To *)to;                                                                                          \
+            int64_t i = 0;                                                                                             \
+            for (; i + 4 <= count; i += 4, from += 4 * from_step) {                                                    \
+                To v0 = (To) * (const From *)from, v1 = (To) * (const From *)(from + from_step);                       \
+                To v2 = (To) * (const From *)(from + 2 * from_step), v3 = (To) * (const From *)(from + 3 * from_step); \
+                b[i] = v0, b[i + 1] = v1, b[i + 2] = v2, b[i + 3] = v3;                                                \
+            }                                                                                                          \
+            for (; i < count; i++, from += from_step) b[i] = (To) * (const From *)from;                                \
         } else                                                                                                         \
             for (int64_t i = 0; i < count; i++, from += from_step, to += to_step)                                      \
                 *(To *)to = (To) * (const From *)from;                                                                 \

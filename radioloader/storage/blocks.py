@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -15,6 +15,7 @@ from radioloader.types import Box, Triple
 __all__ = ["BlockCache", "tiles_of"]
 
 Block = npt.NDArray[Any]
+Parts = Sequence[Callable[[], object]]
 
 
 class BlockCache:
@@ -28,7 +29,7 @@ class BlockCache:
         self.limit = limit
         self._lock = threading.Lock()
         self._blocks: OrderedDict[Hashable, Block] = OrderedDict()
-        self._loading: dict[Hashable, threading.Event] = {}
+        self._making: dict[Hashable, _Making] = {}
         self._bytes = 0
 
     @property
@@ -55,29 +56,35 @@ class BlockCache:
         with self._lock:
             self._put(key, block)
 
-    def get(self, key: Hashable, load: Callable[[], Block]) -> Block:
-        """The block, made by ``load`` where it is not kept. Threads that want the same one wait for the first, rather than make it as well;
-        what ``load`` raises is raised here, and the next one tries anew."""
+    def get(self, key: Hashable, begin: Callable[[], tuple[Block, Parts]]) -> Block:
+        """The block, made where it is not kept. Threads that want the same one make it together.
+
+        Args:
+            key: Which one.
+            begin: Gives the block's memory and what fills parts of it; called once, whatever the number of threads, and quick.
+
+        Raises:
+            Exception: What filling a part raised, in the thread that did it; the others try anew.
+        """
         while True:
             with self._lock:
                 block = self._blocks.get(key)
                 if block is not None:
                     self._blocks.move_to_end(key)
                     return block
-                running = self._loading.get(key)
-                if running is None:
-                    mine = self._loading[key] = threading.Event()
-                    break
-            running.wait()
-        try:
-            block = load()
-            with self._lock:
-                self._put(key, block)
-            return block
-        finally:
-            with self._lock:
-                del self._loading[key]
-            mine.set()
+                making = self._making.get(key)
+                if making is None:
+                    making = self._making[key] = _Making(*begin())
+            try:
+                made = making.help()
+            finally:
+                with self._lock:
+                    if self._making.get(key) is making:
+                        del self._making[key]
+                        if making.made:
+                            self._put(key, making.block)
+            if made:
+                return making.block
 
     def _put(self, key: Hashable, block: Block) -> None:
         if block.nbytes > self.limit:
@@ -89,6 +96,41 @@ class BlockCache:
         while self._bytes > self.limit:
             _, dropped = self._blocks.popitem(last=False)
             self._bytes -= dropped.nbytes
+
+
+class _Making:
+    """A block that is not complete."""
+
+    def __init__(self, block: Block, parts: Parts) -> None:
+        self.block = block
+        self.made = False
+        self._parts = deque(parts)
+        self._missing = len(parts)
+        self._failed = False
+        self._change = threading.Condition()
+
+    def help(self) -> bool:
+        """Fill parts until all are; False where one failed in another thread."""
+        while self._parts and not self._failed:
+            part = None
+            try:
+                part = self._parts.popleft()
+                part()
+            except BaseException as error:
+                if part is None and isinstance(error, IndexError):  # another thread was quicker
+                    break
+                with self._change:
+                    self._failed = True
+                    self._change.notify_all()
+                raise
+            with self._change:
+                self._missing -= 1
+                self.made = self._missing == 0
+                if self.made:
+                    self._change.notify_all()
+        with self._change:
+            self._change.wait_for(lambda: self.made or self._failed)
+        return self.made
 
 
 def tiles_of(box: Box, tile: Triple, shape: Triple) -> Iterator[tuple[Triple, Box]]:

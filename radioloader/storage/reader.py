@@ -11,9 +11,9 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -33,6 +33,7 @@ from radioloader.storage._tiles import TileHandle, open_tiles
 from radioloader.storage.blocks import BlockCache, tiles_of
 from radioloader.storage.context import Lease, lease_for, register
 from radioloader.storage.joint import groups
+from radioloader.storage.regions import Regions
 from radioloader.storage.request import ReadRequest, as_numpy, check_buffer, distribute, failure_of, shape_of
 from radioloader.storage.uri import is_remote
 from radioloader.types import Box, VolumeRef
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["ReadRequest", "VolumeReader", "unshared"]
 
 _MAX_THREADS = 8
+
+Piece = Callable[[], list[tuple[ReadRequest, ReadError]]]
+"""Does a piece of work; gives the requests that failed."""
 
 
 class _Calling(threading.local):
@@ -79,7 +83,7 @@ class VolumeReader:
         self._lock = threading.Lock()
         self._handles: OrderedDict[str, tuple[Handle, Lease | None]] = OrderedDict()
         self._scratch = Scratch()
-        self._regions = BlockCache(_REGION_BYTES)
+        self._regions = Regions(self._read_stored, lambda ref: self._direct(ref.uri))
         self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
@@ -191,7 +195,7 @@ class VolumeReader:
         self._check_process()
         for request in requests:
             check_buffer(request)
-        requests = [self._settled(request) for request in requests]
+        requests = [self._regions.settled(request) for request in requests]
         found = groups([(request.ref, request.inner, request.region) for request in requests])
         parts = [[requests[place] for place in group] for group in found]
         failed: dict[int, ReadError] = {}
@@ -203,29 +207,30 @@ class VolumeReader:
         """Read parts side by side, large ones in slabs; returns the requests that failed, perhaps more than once."""
         spare = threads if (threads := self._threads()) > len(parts) else 1
         pieces = [piece for part in parts for piece in self._pieces(part, spare)]
+        if threads > 1:
+            pieces += [piece for part in parts for piece in self._helpers(part, threads - 1)]
         if min(threads, len(pieces)) <= 1:
-            outcomes = [self._read_piece(*piece) for piece in pieces]
+            outcomes = [piece() for piece in pieces]
         else:
             # Wait for all before returning: the buffers belong to the caller again then.
-            futures = [self._executor().submit(self._read_piece, *piece) for piece in pieces]
+            futures = [self._executor().submit(piece) for piece in pieces]
             wait(futures)
             outcomes = [future.result() for future in futures]
         return [failure for outcome in outcomes for failure in outcome]
 
-    def _pieces(
-        self, part: Sequence[ReadRequest], threads: int
-    ) -> list[tuple[Sequence[ReadRequest], ReadRequest | None]]:
-        """A part as it is, or the slabs of its one large request and that request."""
+    def _pieces(self, part: Sequence[ReadRequest], threads: int) -> list[Piece]:
+        """A part as it is, or the slabs of its one large request."""
+        whole: list[Piece] = [partial(self._read, part)]
         request, inner = part[0], part[0].inner
         itemsize, channels = np.dtype(request.ref.dtype).itemsize, request.ref.channels
         if len(part) > 1 or inner is None or request.region is not None:
-            return [(part, None)]
+            return whole
         if prod(inner.shape) * itemsize * channels < slabs.LARGE:
-            return [(part, None)]
+            return whole
         try:
             tile = request.ref.tile or self._handle(request.ref)[0].tile
         except tiledb.TileDBError:  # which the read will meet as well
-            return [(part, None)]
+            return whole
         boxes = slabs.cut(
             request.whole,
             inner,
@@ -235,14 +240,26 @@ class VolumeReader:
             threads=threads,
             direct=request.direct,
         )
-        return [(part, None)] if len(boxes) == 1 else [([request.part(box)], request) for box in boxes]
+        return whole if len(boxes) == 1 else [partial(self._read_slab, request.part(box), request) for box in boxes]
 
-    def _read_piece(
-        self, requests: Sequence[ReadRequest], owner: ReadRequest | None
-    ) -> list[tuple[ReadRequest, ReadError]]:
-        """Read a part, or one slab of ``owner``, whose failure it then is."""
-        failures = self._read(requests)
-        return failures if owner is None else [(owner, failure_of(owner, error.__cause__)) for _, error in failures]
+    def _read_slab(self, slab: ReadRequest, owner: ReadRequest) -> list[tuple[ReadRequest, ReadError]]:
+        return [(owner, failure_of(owner, error.__cause__)) for _, error in self._read([slab])]
+
+    def _helpers(self, part: Sequence[ReadRequest], count: int) -> list[Piece]:
+        """What other threads do for a part while its thread waits for a region: read parts of that."""
+        ref, region = part[0].ref, part[0].region
+        if region is None or not self._direct(ref.uri) or self._regions.find(ref, ref.channels - 1, region) is not None:
+            return []
+        return [partial(self._help, part)] * count
+
+    def _help(self, part: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
+        ref, region, box = part[0].ref, part[0].region, part[0].inner
+        assert region is not None
+        assert box is not None
+        with suppress(tiledb.TileDBError):  # the part's own thread meets it as well, and says it
+            for time in range(ref.channels):
+                self._regions.get(ref, time, region, box)
+        return []
 
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
@@ -270,24 +287,17 @@ class VolumeReader:
                 self._handles.popitem(last=False)
         return found
 
+    def _direct(self, uri: str) -> bool:
+        """Whether tiles are decoded here, without a query of TileDB."""
+        return self.config.read.direct and not is_remote(uri)
+
     def _open(self, uri: str, *, tiles: bool = True) -> tuple[Handle, Lease | None]:
-        direct = tiles and self.config.read.direct and not is_remote(uri)
+        direct = tiles and self._direct(uri)
         handle = open_tiles(uri, lambda: lease_for(uri, self.config).context) if direct else None
         if handle is not None:
             return handle, None
         lease = lease_for(uri, self.config)
         return open_handle(uri, lease.context), lease
-
-    def _settled(self, request: ReadRequest) -> ReadRequest:
-        """The request with the region that it is cut from; with none where that cannot be kept."""
-        if request.region is None:
-            return request
-        inner, region = request.inner, request.region.clip(request.ref.shape)
-        if inner is not None and region is not None and Box.around([inner, region]) == region:
-            size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
-            if size <= self._regions.limit // 4:
-                return request if region is request.region else replace(request, region=region)
-        return replace(request, region=None)
 
     def _read(self, requests: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
         """Read regions of one volume in one go; returns those that failed."""
@@ -304,8 +314,7 @@ class VolumeReader:
                 if region is None:
                     self._read_3d(time, requests, outs, around)
                 else:
-                    load = partial(self._load, ref, time, region, _thinnest(around, region))
-                    distribute(requests, outs, self._regions.get((ref.uri, time, region), load), region)
+                    distribute(requests, outs, self._regions.get(ref, time, region, around), region)
         except tiledb.TileDBError as error:
             if len(requests) > 1:  # perhaps not all of them fail
                 return [failure for request in requests for failure in self._read([request])]
@@ -337,14 +346,6 @@ class VolumeReader:
         fits = dtype == np.dtype(ref.dtype) or (isinstance(handle, TileHandle) and handle.places(dtype))
         return fits and not ref.scaled
 
-    def _load(self, ref: VolumeRef, time: int, box: Box, outermost: int = 0) -> npt.NDArray[Any]:
-        """Stored values of a box, in memory of their own, in which the axis ``outermost`` is the slowest."""
-        order = (outermost, *(axis for axis in range(3) if axis != outermost))
-        memory = np.empty([box.shape[axis] for axis in order], ref.dtype)
-        block = memory.transpose(np.argsort(order))
-        self._read_stored(ref, time, box, block)
-        return block
-
     def _read_stored(self, ref: VolumeRef, time: int, box: Box, target: npt.NDArray[Any]) -> None:
         handle, lease = self._handle(ref)
         ranges = [(a, b - 1) for a, b in zip(box.start, box.stop, strict=True)]
@@ -371,7 +372,8 @@ class VolumeReader:
         missing = [number for number in tiles if number not in found]
         if missing:
             around = Box.around([tiles[number] for number in missing])
-            read = self._load(ref, time, around)
+            read = np.empty(around.shape, ref.dtype)
+            self._read_stored(ref, time, around, read)
             for number in missing:
                 found[number] = np.array(
                     read[tiles[number].slices(around.start)], order="C"
@@ -380,14 +382,6 @@ class VolumeReader:
         for number, tile in tiles.items():
             part = tile.intersection(box)
             target[part.slices(box.start)] = found[number][part.slices(tile.start)]
-
-
-_REGION_BYTES = 256 * 2**20
-
-
-def _thinnest(box: Box, region: Box) -> int:
-    """The axis of which ``box`` takes the smallest share of ``region``: cut along it, memory that has it outermost is cut in one piece."""
-    return min(range(3), key=lambda axis: box.shape[axis] / region.shape[axis])
 
 
 def _in_loader_worker() -> bool:

@@ -6,7 +6,7 @@ from math import prod
 
 from radioloader.types import Box
 
-__all__ = ["LARGE", "cut"]
+__all__ = ["LARGE", "cut", "split"]
 
 LARGE = 8 * 2**20
 """Bytes from which on a read is cut."""
@@ -39,16 +39,32 @@ def cut(
     size = prod(inner.shape) * itemsize
     if size * channels < LARGE:
         return [box]
-    for axis in range(3):
-        ends = _ends(inner.start[axis], inner.stop[axis], tile[axis])
-        if ends:
-            break
-    else:
+    axis, ends = _cuts(inner, tile)
+    if not ends:
         return [box]
     if direct and axis > 0:
         pieces = threads  # these need a copy more, which only threads make up for
     else:
         pieces = max(threads, -(-size // (_SLAB if axis < 2 else _THIN_SLAB)))
+    return _pieces(box, axis, ends, pieces)
+
+
+def split(box: Box, tile: tuple[int, int, int], pieces: int) -> list[Box]:
+    """Cut a box inside the volume between tiles into as many slabs, or fewer, from first to last."""
+    axis, ends = _cuts(box, tile)
+    return _pieces(box, axis, ends, pieces)
+
+
+def _cuts(box: Box, tile: tuple[int, int, int]) -> tuple[int, range]:
+    """The first axis on which the box has more than one tile, and where tiles end inside the box."""
+    for axis in range(3):
+        ends = _ends(box.start[axis], box.stop[axis], tile[axis])
+        if ends:
+            break
+    return axis, ends
+
+
+def _pieces(box: Box, axis: int, ends: range, pieces: int) -> list[Box]:
     pieces = min(pieces, len(ends) + 1)
     places = [ends[piece * (len(ends) + 1) // pieces - 1] for piece in range(1, pieces)]
     starts, stops = [box.start[axis], *places], [*places, box.stop[axis]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,30 +40,66 @@ def test_the_least_recently_used_blocks_go_first() -> None:
 
 def test_what_is_kept_cannot_be_changed() -> None:
     cache = BlockCache(100)
-    kept = cache.get("a", lambda: block(3))
+    kept = cache.get("a", lambda: (block(3), [lambda: None]))
     with pytest.raises(ValueError, match="read-only"):
         kept[0] = 1
 
 
-def test_one_thread_loads_what_several_want() -> None:
-    cache, loaded, got = BlockCache(100), [], []
+def test_threads_make_a_block_together() -> None:
+    cache, begun, filled, got = BlockCache(100), [], [], []
+    met = threading.Barrier(4, timeout=20)  # broken unless four threads are in it, one with each part
+    start = threading.Barrier(4, timeout=20)
 
-    def load() -> Any:
-        loaded.append(threading.get_ident())
-        time.sleep(0.2)
-        return block(5)
+    def begin() -> Any:
+        made = block(5)
+        begun.append(made)
 
-    threads = [threading.Thread(target=lambda: got.append(cache.get("a", load))) for _ in range(4)]
+        def fill(part: int) -> None:
+            met.wait()
+            made[part] = part
+            filled.append(threading.get_ident())
+
+        return made, [partial(fill, part) for part in range(1, 5)]
+
+    def want() -> None:
+        start.wait()
+        got.append(cache.get("a", begin))
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(loaded) == 1
+    assert len(begun) == 1
+    assert len(set(filled)) == 4
     assert len(got) == 4
-    assert all(one is got[0] for one in got)
+    assert all(one is begun[0] for one in got)
+    assert got[0].tolist() == [0, 1, 2, 3, 4]
+    assert cache.find("a") is got[0]
 
 
-def test_a_failure_is_of_the_one_who_loaded() -> None:
+def test_nobody_has_a_block_of_which_another_thread_fills_a_part() -> None:
+    cache, filling, go = BlockCache(100), threading.Event(), threading.Event()
+    made = block(2)
+    slow = []
+
+    def fill() -> None:
+        if not slow:
+            slow.append(True)
+            filling.set()
+            assert go.wait(20)
+        made[:] += 1
+
+    begin = partial(lambda: (made, [fill, fill]))
+    thread = threading.Thread(target=cache.get, args=("a", begin))
+    thread.start()
+    assert filling.wait(20)
+    threading.Timer(0.2, go.set).start()
+    assert cache.get("a", begin).tolist() == [2, 2]
+    thread.join(20)
+
+
+def test_a_failure_is_of_the_one_it_happened_to() -> None:
     cache, outcomes, begun = BlockCache(100), [], threading.Event()
 
     def fail() -> Any:
@@ -72,16 +109,28 @@ def test_a_failure_is_of_the_one_who_loaded() -> None:
 
     def first() -> None:
         try:
-            cache.get("a", fail)
+            cache.get("a", lambda: (block(7), [fail]))
         except OSError as error:
             outcomes.append(str(error))
 
     thread = threading.Thread(target=first)
     thread.start()
     assert begun.wait(20)
-    assert len(cache.get("a", lambda: block(7))) == 7  # waited, then loaded it itself
+    assert len(cache.get("a", lambda: (block(6), [lambda: None]))) == 6  # waited, then made it itself
     thread.join(20)
     assert outcomes == ["gone"]
+    assert cache.nbytes == 6
+
+
+def test_a_block_that_cannot_be_begun_is_begun_anew() -> None:
+    cache = BlockCache(100)
+
+    def fail() -> Any:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        cache.get("a", fail)
+    assert len(cache.get("a", lambda: (block(6), [lambda: None]))) == 6
 
 
 def test_tiles_of_a_box() -> None:

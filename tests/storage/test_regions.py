@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from radioloader import Box, StorageConfig, VolumeReader, VolumeRef
 from radioloader.config import ReadConfig
 from radioloader.errors import ConfigError, ReadError
-from radioloader.storage import reader as reader_module
+from radioloader.storage import regions
 from radioloader.storage._tiles import TileHandle
 from radioloader.storage.reader import ReadRequest
 from tests.storage.test_joint import SHAPE, TILE, Array, Queries, boxes, place, queries, volumes
@@ -73,7 +74,7 @@ def test_memory_of_a_region_is_cut_along_its_slices_in_one_piece(
         reader.read_many([ReadRequest(ref, box, out, region=region)])
         assert np.array_equal(out, values[(..., *box.slices())])
         assert isinstance(reader._handle(ref)[0], TileHandle) == direct
-        kept = reader._regions.find((ref.uri, 0, region))
+        kept = reader._regions.find(ref, 0, region)
         assert kept is not None
         assert kept.shape == region.shape
         assert np.moveaxis(kept, axis, 0)[0].flags.c_contiguous
@@ -88,10 +89,32 @@ def test_a_region_is_read_once(volumes: list[tuple[VolumeRef, Array]], queries: 
         out = out_for(ref, box)
         reader.read_many([ReadRequest(ref, box, out, region=region)])
         assert np.array_equal(out, values[box.slices()])
-    assert queries.boxes == [[(0, 15), (0, 11), (0, 7)]]
+    assert queries.boxes == [[(0, 7), (0, 11), (0, 7)], [(8, 15), (0, 11), (0, 7)]]  # in parts, for threads to share
     reader.drop_regions()
     reader.read_many([ReadRequest(ref, box, out, region=region)])
-    assert queries.take() == 2
+    assert queries.take() == 4
+
+
+def test_threads_read_a_region_together(
+    volumes: list[tuple[VolumeRef, Array]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref, values = volumes[0]
+    region, box = Box((0, 0, 0), (16, 18, 16)), Box((3, 0, 1), (14, 18, 15))
+    met = threading.Barrier(2, timeout=20)  # broken unless two threads read a part each at the same time
+    plain = TileHandle.read
+    parts = []
+
+    def read(handle: TileHandle, ranges: list[tuple[int, int]], out: Array) -> None:
+        met.wait()
+        parts.append(ranges[0])
+        plain(handle, ranges, out)
+
+    monkeypatch.setattr(TileHandle, "read", read)
+    reader = VolumeReader(StorageConfig(read=ReadConfig(max_workers=2)))
+    out = out_for(ref, box)
+    reader.read_many([ReadRequest(ref, box, out, region=region)])
+    assert sorted(parts) == [(0, 7), (8, 15)]
+    assert np.array_equal(out, values[box.slices()])
 
 
 def test_a_region_that_does_not_hold_the_box_or_is_too_large_is_not_used(
@@ -101,7 +124,7 @@ def test_a_region_that_does_not_hold_the_box_or_is_too_large_is_not_used(
     box = Box((0, 0, 0), (8, 6, 4))
     reader = VolumeReader()
     reader.read_many([ReadRequest(ref, box, out_for(ref, box), region=Box((1, 0, 0), (16, 12, 8)))])
-    monkeypatch.setattr(reader_module, "_REGION_BYTES", 4 * 16 * 12 * 8 * 2 - 1)
+    monkeypatch.setattr(regions, "_BYTES", 4 * 16 * 12 * 8 * 2 - 1)
     VolumeReader().read_many([ReadRequest(ref, box, out_for(ref, box), region=Box((0, 0, 0), (16, 12, 8)))])
     assert queries.boxes == [[(0, 7), (0, 5), (0, 3)]] * 2
 
