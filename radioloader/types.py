@@ -85,10 +85,16 @@ class Box:
             return None
         return Box((max(a, 0), max(b, 0), max(c, 0)), (min(d, x), min(e, y), min(f, z)))
 
+    def holds(self, other: Box) -> bool:
+        """Whether no voxel of ``other`` is outside."""
+        (a, b, c), (d, e, f) = self.start, self.stop
+        (u, v, w), (x, y, z) = other.start, other.stop
+        return a <= u and b <= v and c <= w and x <= d and y <= e and z <= f
+
     def slices(self, origin: Triple = (0, 0, 0)) -> tuple[slice, slice, slice]:
         """Index that cuts this box out of an array whose first voxel is ``origin``."""
-        x, y, z = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True))
-        return (x, y, z)
+        (a, b, c), (d, e, f), (x, y, z) = self.start, self.stop, origin
+        return (slice(a - x, d - x), slice(b - y, e - y), slice(c - z, f - z))
 
     def affine(self, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The affine (4, 4) of this box: voxel index in the box to RAS mm, given the affine of the volume."""

@@ -108,11 +108,13 @@ def check_positions(positions: Any) -> None:
 
 def uniform_start(shape: Triple, patch_size: Triple, generator: np.random.Generator) -> Triple:
     """A start at which the patch lies inside the volume, all equally likely."""
-    room = [n - size for n, size in zip(shape, patch_size, strict=True)]
-    # An axis without room draws as well: the other axes' positions do not depend on it.
-    draws = generator.integers(0, [max(r, 0) + 1 for r in room])
-    x, y, z = (int(d) if r >= 0 else r // 2 for d, r in zip(draws, room, strict=True))
-    return (x, y, z)
+    start = []
+    for n, size in zip(shape, patch_size, strict=True):
+        room = n - size
+        # An axis without room draws as well: the other axes' positions do not depend on it.
+        draw = int(generator.integers(0, max(room, 0) + 1))
+        start.append(draw if room >= 0 else room // 2)
+    return (start[0], start[1], start[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class VolumeReader:
         self._lock = threading.Lock()
         self._handles: OrderedDict[str, tuple[Handle, Lease | None]] = OrderedDict()
         self._scratch = Scratch()
-        self._regions = Regions(self._read_stored, lambda ref: self._direct(ref.uri))
+        self._regions = Regions()
         self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
@@ -258,7 +258,7 @@ class VolumeReader:
         assert box is not None
         with suppress(tiledb.TileDBError):  # the part's own thread meets it as well, and says it
             for time in range(ref.channels):
-                self._regions.get(ref, time, region, box)
+                self._region(ref, time, region, box)
         return []
 
     def _threads(self) -> int:
@@ -314,7 +314,7 @@ class VolumeReader:
                 if region is None:
                     self._read_3d(time, requests, outs, around)
                 else:
-                    distribute(requests, outs, self._regions.get(ref, time, region, around), region)
+                    distribute(requests, outs, self._region(ref, time, region, around), region)
         except tiledb.TileDBError as error:
             if len(requests) > 1:  # perhaps not all of them fail
                 return [failure for request in requests for failure in self._read([request])]
@@ -322,6 +322,10 @@ class VolumeReader:
                 return [(requests[0], failure) for _, failure in self._read([replace(requests[0], region=None)])]
             return [(requests[0], failure_of(requests[0], error))]
         return []
+
+    def _region(self, ref: VolumeRef, time: int, region: Box, box: Box) -> npt.NDArray[Any]:
+        """Stored values of a region, of which ``box`` is wanted now."""
+        return self._regions.get(ref, time, region, box, read=self._read_stored, share=self._direct(ref.uri))
 
     def _read_3d(
         self, time: int, requests: Sequence[ReadRequest], outs: Sequence[npt.NDArray[Any]], around: Box

@@ -20,22 +20,17 @@ __all__ = ["Regions"]
 
 _BYTES = 256 * 2**20
 _PARTS = 8
-"""Of a region that threads read together, at most."""
+"""In which threads read a region together, at most."""
+_PART = 256 * 2**10
+"""Bytes of such a part, at least."""
 
 Read = Callable[[VolumeRef, int, Box, npt.NDArray[Any]], None]
 
 
 class Regions:
-    """Stored values of regions, the most recently used ones. For any number of threads.
+    """Stored values of regions, the most recently used ones. For any number of threads."""
 
-    Args:
-        read: Reads the stored values of a box, at a time point, into memory.
-        cut: Whether threads may share the reading of a region of a volume: one read in parts costs as much as in one go.
-    """
-
-    def __init__(self, read: Read, cut: Callable[[VolumeRef], bool]) -> None:
-        self._read = read
-        self._cut = cut
+    def __init__(self) -> None:
         self._kept = BlockCache(_BYTES)
 
     @property
@@ -52,7 +47,7 @@ class Regions:
         if request.region is None:
             return request
         inner, region = request.inner, request.region.clip(request.ref.shape)
-        if inner is not None and region is not None and Box.around([inner, region]) == region:
+        if inner is not None and region is not None and region.holds(inner):
             size = prod(region.shape) * np.dtype(request.ref.dtype).itemsize * request.ref.channels
             if size <= self._kept.limit // 4:
                 return request if region is request.region else replace(request, region=region)
@@ -62,24 +57,30 @@ class Regions:
         """The values of a region, if they are kept."""
         return self._kept.find((ref.uri, time, region))
 
-    def get(self, ref: VolumeRef, time: int, region: Box, box: Box) -> npt.NDArray[Any]:
-        """The values of a region, of which ``box`` is wanted next; read where they are not kept, together with the other threads that
-        want them."""
-        return self._kept.get((ref.uri, time, region), partial(self._begin, ref, time, region, box))
+    def get(self, ref: VolumeRef, time: int, region: Box, box: Box, *, read: Read, share: bool) -> npt.NDArray[Any]:
+        """The values of a region; read where they are not kept, together with the other threads that want them.
 
-    def _begin(
-        self, ref: VolumeRef, time: int, region: Box, box: Box
-    ) -> tuple[npt.NDArray[Any], list[Callable[[], None]]]:
-        outermost = _thinnest(box, region)
-        order = (outermost, *(axis for axis in range(3) if axis != outermost))
-        memory = np.empty([region.shape[axis] for axis in order], ref.dtype)
-        block = memory.transpose(np.argsort(order))
-        parts = [region]
-        if ref.tile is not None and self._cut(ref):
-            parts = slabs.split(region, ref.tile, _PARTS)
-        return block, [partial(self._read, ref, time, part, block[part.slices(region.start)]) for part in parts]
+        Args:
+            ref: The volume.
+            time: Its time point.
+            region: Which voxels, inside the volume.
+            box: Which of them are wanted now.
+            read: Reads the stored values of a box, at a time point, into memory.
+            share: Whether threads share the reading: it then is in parts, which should cost as much as in one go.
+        """
+
+        def begin() -> tuple[npt.NDArray[Any], list[Callable[[], None]]]:
+            block, parts = _memory(region, box, ref.dtype), [region]
+            if share and ref.tile is not None:
+                parts = slabs.split(region, ref.tile, max(1, min(_PARTS, block.nbytes // _PART)))
+            return block, [partial(read, ref, time, part, block[part.slices(region.start)]) for part in parts]
+
+        return self._kept.get((ref.uri, time, region), begin)
 
 
-def _thinnest(box: Box, region: Box) -> int:
-    """The axis of which ``box`` takes the smallest share of ``region``: cut along it, memory that has it outermost is cut in one piece."""
-    return min(range(3), key=lambda axis: box.shape[axis] / region.shape[axis])
+def _memory(region: Box, box: Box, dtype: str) -> npt.NDArray[Any]:
+    """For a region, so that what is cut from it as ``box`` is is of one piece: the axis on which that is thinnest is the slowest one."""
+    outermost = min(range(3), key=lambda axis: box.shape[axis] / region.shape[axis])
+    order = (outermost, *(axis for axis in range(3) if axis != outermost))
+    memory = np.empty([region.shape[axis] for axis in order], dtype)
+    return memory.transpose(np.argsort(order))

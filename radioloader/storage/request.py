@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class ReadRequest:
         out: Where it goes, shape (X, Y, Z), or (T, X, Y, Z) for a 4D volume; any real dtype.
         pad_value: Value of voxels outside the volume.
         region: A larger box, which is read whole and kept for the next requests that name it; None reads no more than ``box``.
+        whole: The region; all of the volume where ``box`` is None.
+        inner: The part of the region inside the volume; None when there is none.
     """
 
     ref: VolumeRef
@@ -32,16 +34,13 @@ class ReadRequest:
     out: npt.NDArray[Any]
     pad_value: float = 0.0
     region: Box | None = None
+    whole: Box = field(init=False)
+    inner: Box | None = field(init=False)
 
-    @property
-    def whole(self) -> Box:
-        """The region; all of the volume where ``box`` is None."""
-        return Box.whole(self.ref.shape) if self.box is None else self.box
-
-    @property
-    def inner(self) -> Box | None:
-        """The part of the region inside the volume; None when there is none."""
-        return self.whole.clip(self.ref.shape)
+    def __post_init__(self) -> None:
+        whole = Box.whole(self.ref.shape) if self.box is None else self.box
+        object.__setattr__(self, "whole", whole)
+        object.__setattr__(self, "inner", whole.clip(self.ref.shape))
 
     @property
     def direct(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 import radioloader as rl
 from radioloader.errors import ConfigError
-from radioloader.storage import reader as reader_module
+from radioloader.storage import regions as kept
 from tests.datasets.test_loader import digest, digests
 
 
@@ -58,7 +58,7 @@ def test_samples_do_not_depend_on_what_is_kept(brains: Any, monkeypatch: pytest.
     expected = epoch()
     assert len(expected) == 32
     assert epoch(mix=1) == epoch(mix=4) == expected
-    monkeypatch.setattr(reader_module, "_REGION_BYTES", 0)
+    monkeypatch.setattr(kept, "_BYTES", 0)
     assert epoch() == expected
 
 
