@@ -20,6 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #ifndef O_CLOEXEC
 #define O_CLOEXEC 0
 #endif
@@ -88,11 +92,65 @@ static int reserve(Buffer *buffer, size_t size) {
     return buffer->at != NULL;
 }
 
+/* ---- rows of cells, as they are and converted ----------------------------------------------------------------------------------------- */
+
+typedef void (*Row)(const uint8_t *from, ptrdiff_t from_step, uint8_t *to, ptrdiff_t to_step, int64_t count);
+
+#define ROW(name, From, To)                                                                                            \
+    static void name(const uint8_t *from, ptrdiff_t from_step, uint8_t *to, ptrdiff_t to_step, int64_t count) {        \
+        if (from_step == sizeof(From) && to_step == sizeof(To)) {                                                      \
+            const From *restrict a = (const From *)from;                                                               \
+            To *restrict b = (To *)to;                                                                                 \
+            for (int64_t i = 0; i < count; i++) b[i] = (To)a[i];                                                       \
+        } else if (from_step == 0 && to_step == sizeof(To)) {                                                          \
+            To value = (To) * (const From *)from, *b = (To *)to;                                                       \
+            for (int64_t i = 0; i < count; i++) b[i] = value;                                                          \
+        } else if (to_step == sizeof(To)) { /* four at a time: the loop's own work is what this one costs */            \
+            To *b = (To *)to;                                                                                          \
+            int64_t i = 0;                                                                                             \
+            for (; i + 4 <= count; i += 4, from += 4 * from_step) {                                                    \
+                To v0 = (To) * (const From *)from, v1 = (To) * (const From *)(from + from_step);                       \
+                To v2 = (To) * (const From *)(from + 2 * from_step), v3 = (To) * (const From *)(from + 3 * from_step); \
+                b[i] = v0, b[i + 1] = v1, b[i + 2] = v2, b[i + 3] = v3;                                                \
+            }                                                                                                          \
+            for (; i < count; i++, from += from_step) b[i] = (To) * (const From *)from;                                \
+        } else                                                                                                         \
+            for (int64_t i = 0; i < count; i++, from += from_step, to += to_step)                                      \
+                *(To *)to = (To) * (const From *)from;                                                                 \
+    }
+
+ROW(copy1, uint8_t, uint8_t)
+ROW(copy2, uint16_t, uint16_t)
+ROW(copy4, uint32_t, uint32_t)
+ROW(copy8, uint64_t, uint64_t)
+ROW(float_b, int8_t, float)
+ROW(float_B, uint8_t, float)
+ROW(float_h, int16_t, float)
+ROW(float_H, uint16_t, float)
+ROW(long_b, int8_t, int64_t)
+ROW(long_B, uint8_t, int64_t)
+ROW(long_h, int16_t, int64_t)
+ROW(long_H, uint16_t, int64_t)
+ROW(long_i, int32_t, int64_t)
+ROW(long_I, uint32_t, int64_t)
+
+static Row row_of(char from, char to, int64_t itemsize) {
+    static const struct {
+        char from, to;
+        Row row;
+    } converted[] = {
+        {'b', 'f', float_b}, {'B', 'f', float_B}, {'h', 'f', float_h}, {'H', 'f', float_H},
+        {'b', 'l', long_b},  {'B', 'l', long_B},  {'h', 'l', long_h},  {'H', 'l', long_H},  {'i', 'l', long_i},  {'I', 'l', long_I},
+    };
+    if (from == to) return itemsize == 1 ? copy1 : itemsize == 2 ? copy2 : itemsize == 4 ? copy4 : itemsize == 8 ? copy8 : NULL;
+    for (size_t n = 0; n < sizeof converted / sizeof *converted; n++)
+        if (converted[n].from == from && converted[n].to == to) return converted[n].row;
+    return NULL;
+}
+
 /* ---- a read ------------------------------------------------------------------------------------------------------------------------- */
 
 enum { DONE = 0, SYSTEM = 1, LAYOUT = 2, MEMORY = 3 };
-
-typedef void (*Row)(const uint8_t *from, ptrdiff_t from_step, uint8_t *to, ptrdiff_t to_step, int64_t count);
 
 typedef struct {
     int64_t grid[4], tile[3]; /* tiles on x, y, z and time; cells of a tile */
@@ -186,6 +244,39 @@ static int decode(Read *r, const uint8_t *tile, int64_t length, int64_t first, i
     return at == length && done == whole ? DONE : LAYOUT;
 }
 
+#ifdef __SSE2__
+/* Turn a plane of cells of 2 bytes: those that follow each other in `from`, `m` of them, are `to_step` apart in `to`; of the `n` that follow
+ * each other there, they are `from_step` apart. Blocks of 8 x 8 in registers: blocks of axial slices are mostly this. */
+static void turn2(const uint8_t *from, ptrdiff_t from_step, uint8_t *to, ptrdiff_t to_step, int64_t m, int64_t n) {
+    for (int64_t a = 0; a < m; a += 8)
+        for (int64_t b = 0; b < n; b += 8) {
+            const uint8_t *source = from + b * from_step + 2 * a;
+            uint8_t *place = to + a * to_step + 2 * b;
+            int64_t high = m - a < 8 ? m - a : 8, wide = n - b < 8 ? n - b : 8;
+            if (high < 8 || wide < 8) {
+                for (int64_t i = 0; i < high; i++)
+                    for (int64_t j = 0; j < wide; j++) memcpy(place + i * to_step + 2 * j, source + j * from_step + 2 * i, 2);
+                continue;
+            }
+            __m128i row[8], pair[8], quad[8];
+            for (int j = 0; j < 8; j++) row[j] = _mm_loadu_si128((const __m128i *)(source + j * from_step));
+            for (int j = 0; j < 4; j++) {
+                pair[2 * j] = _mm_unpacklo_epi16(row[2 * j], row[2 * j + 1]);
+                pair[2 * j + 1] = _mm_unpackhi_epi16(row[2 * j], row[2 * j + 1]);
+            }
+            for (int half = 0; half < 8; half += 4)
+                for (int j = 0; j < 2; j++) {
+                    quad[half + 2 * j] = _mm_unpacklo_epi32(pair[half + j], pair[half + 2 + j]);
+                    quad[half + 2 * j + 1] = _mm_unpackhi_epi32(pair[half + j], pair[half + 2 + j]);
+                }
+            for (int j = 0; j < 4; j++) {
+                _mm_storeu_si128((__m128i *)(place + 2 * j * to_step), _mm_unpacklo_epi64(quad[j], quad[4 + j]));
+                _mm_storeu_si128((__m128i *)(place + (2 * j + 1) * to_step), _mm_unpackhi_epi64(quad[j], quad[4 + j]));
+            }
+        }
+}
+#endif
+
 static ptrdiff_t distance(ptrdiff_t stride) {
     return stride < 0 ? -stride : stride;
 }
@@ -198,6 +289,13 @@ static void place(const Read *r, const uint8_t *from, const ptrdiff_t *from_stri
     for (int axis = 1; axis >= 0; axis--)
         if (counts[k] == 1 || (counts[axis] > 1 && distance(r->strides[axis]) < distance(r->strides[k]))) k = axis;
     int i = k == 0, j = k == 2 ? 1 : 2;
+#ifdef __SSE2__
+    if (r->row == copy2 && from_strides[j] == 2 && r->strides[k] == 2) {
+        for (int64_t a = 0; a < counts[i]; a++)
+            turn2(from + a * from_strides[i], from_strides[k], to + a * r->strides[i], r->strides[j], counts[j], counts[k]);
+        return;
+    }
+#endif
     for (int64_t a = 0; a < counts[i]; a++)
         for (int64_t b = 0; b < counts[j]; b++)
             r->row(from + a * from_strides[i] + b * from_strides[j], from_strides[k],
@@ -270,60 +368,6 @@ static int read_box(Read *r) {
     if (r->file >= 0) close(r->file);
     give(r->space);
     return failed;
-}
-
-/* ---- rows of cells, as they are and converted ----------------------------------------------------------------------------------------- */
-
-#define ROW(name, From, To)                                                                                            \
-    static void name(const uint8_t *from, ptrdiff_t from_step, uint8_t *to, ptrdiff_t to_step, int64_t count) {        \
-        if (from_step == sizeof(From) && to_step == sizeof(To)) {                                                      \
-            const From *restrict a = (const From *)from;                                                               \
-            To *restrict b = (To *)to;                                                                                 \
-            for (int64_t i = 0; i < count; i++) b[i] = (To)a[i];                                                       \
-        } else if (from_step == 0 && to_step == sizeof(To)) {                                                          \
-            To value = (To) * (const From *)from, *b = (To *)to;                                                       \
-            for (int64_t i = 0; i < count; i++) b[i] = value;                                                          \
-        } else if (to_step == sizeof(To)) { /* four at a time: the loop's own work is what this one costs */            \
-            To *b = (To *)to;                                                                                          \
-            int64_t i = 0;                                                                                             \
-            for (; i + 4 <= count; i += 4, from += 4 * from_step) {                                                    \
-                To v0 = (To) * (const From *)from, v1 = (To) * (const From *)(from + from_step);                       \
-                To v2 = (To) * (const From *)(from + 2 * from_step), v3 = (To) * (const From *)(from + 3 * from_step); \
-                b[i] = v0, b[i + 1] = v1, b[i + 2] = v2, b[i + 3] = v3;                                                \
-            }                                                                                                          \
-            for (; i < count; i++, from += from_step) b[i] = (To) * (const From *)from;                                \
-        } else                                                                                                         \
-            for (int64_t i = 0; i < count; i++, from += from_step, to += to_step)                                      \
-                *(To *)to = (To) * (const From *)from;                                                                 \
-    }
-
-ROW(copy1, uint8_t, uint8_t)
-ROW(copy2, uint16_t, uint16_t)
-ROW(copy4, uint32_t, uint32_t)
-ROW(copy8, uint64_t, uint64_t)
-ROW(float_b, int8_t, float)
-ROW(float_B, uint8_t, float)
-ROW(float_h, int16_t, float)
-ROW(float_H, uint16_t, float)
-ROW(long_b, int8_t, int64_t)
-ROW(long_B, uint8_t, int64_t)
-ROW(long_h, int16_t, int64_t)
-ROW(long_H, uint16_t, int64_t)
-ROW(long_i, int32_t, int64_t)
-ROW(long_I, uint32_t, int64_t)
-
-static Row row_of(char from, char to, int64_t itemsize) {
-    static const struct {
-        char from, to;
-        Row row;
-    } converted[] = {
-        {'b', 'f', float_b}, {'B', 'f', float_B}, {'h', 'f', float_h}, {'H', 'f', float_H},
-        {'b', 'l', long_b},  {'B', 'l', long_B},  {'h', 'l', long_h},  {'H', 'l', long_H},  {'i', 'l', long_i},  {'I', 'l', long_I},
-    };
-    if (from == to) return itemsize == 1 ? copy1 : itemsize == 2 ? copy2 : itemsize == 4 ? copy4 : itemsize == 8 ? copy8 : NULL;
-    for (size_t n = 0; n < sizeof converted / sizeof *converted; n++)
-        if (converted[n].from == from && converted[n].to == to) return converted[n].row;
-    return NULL;
 }
 
 /* ---- Python ---------------------------------------------------------------------------------------------------------------------------- */

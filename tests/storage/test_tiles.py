@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,38 @@ def test_the_bytes_of_tiledb(
     check()
     whole = np.moveaxis(array, 3, 0) if array.ndim == 4 else array
     np.testing.assert_array_equal(reader.read(ref), whole)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_memory_of_any_order(
+    put: Callable[..., VolumeRef],
+    tmp_path: Path,
+    counts: Callable[[int, int], int],
+    dtype: str,
+    order: tuple[int, ...],
+) -> None:
+    """Planes of tiles are turned, in blocks and what is left over of them, where another axis is contiguous in memory."""
+    shape = (37, 41, 45)
+    array = blobs(shape, dtype, seed=3)
+    handle = handle_of(VolumeReader(), put(tmp_path, array, tile=TileConfig(custom=(24, 20, 28))))
+    axis = st.integers(0, 36).flatmap(lambda a: st.tuples(st.just(a), st.integers(1, 45)))
+
+    @settings(max_examples=counts(25, 400), deadline=None, derandomize=True)
+    @given(st.tuples(axis, axis, axis), st.booleans())
+    def check(axes: Any, backwards: bool) -> None:
+        box = Box.at([a for a, _ in axes], [n for _, n in axes]).clip(shape)
+        assert box is not None
+        memory = np.full([box.shape[axis] + 3 for axis in order], 99, dtype).transpose(np.argsort(order))
+        out = memory[1:-2, 1:-2, 1:-2]
+        if backwards:
+            out = out[::-1, :, ::-1]
+        handle.read([(a, b - 1) for a, b in zip(box.start, box.stop, strict=True)], out)
+        np.testing.assert_array_equal(out, array[box.slices()])
+        out[...] = 99
+        assert (memory == 99).all()  # nothing beside it was written
+
+    check()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
