@@ -42,6 +42,7 @@ class Case:
         lower: Figures are times or bytes: the lower one is better.
         at_most: See ``required``.
         spans: Volumes that each batch of ours must come from.
+        also: Another way of ours, whose ratio is told beside, and does not decide; its name and what is measured.
     """
 
     row: int
@@ -53,6 +54,7 @@ class Case:
     lower: bool = False
     at_most: bool = False
     spans: int = 1
+    also: tuple[str, Side] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def _cases() -> Iterator[Case]:
     others += [(8, "RadiObject 0.1.1", ("radiobject", "radiobject-spawn"), 15.0)]
     for row, words, peers, required in others:
         for size in sizes:
-            yield Case(row, f"W1 {size}^3", words, patches(uniform, size), patches(peers, size), required)
+            sides = patches(uniform, size), patches(peers, size)
+            also = "RegionPositions", patches(region, size)
+            yield Case(row, f"W1 {size}^3", words, *sides, required, also=also)
     radiobject = ("radiobject", "radiobject-spawn")
     whole: list[tuple[str, tuple[str, ...], float]] = [
         ("nnU-Net", ("nnunet",), 2.0),
@@ -188,6 +192,10 @@ def _judge(case: Case, records: Sequence[Record]) -> Verdict:
     if spans < case.spans:
         reached = False
         notes.append(f"our batches come from {spans} volume, {case.spans} are wanted")
+    if case.also is not None:
+        name, another = case.also
+        more = _best(another, like, lower=case.lower).median
+        notes += [] if more is None else [f"{name}: {short(ratio(more, theirs.median))}"]
     spread = (min(each), max(each)) if len(each) > 1 else None
     return Verdict(case, "met" if reached else "not met", ours.median, theirs.median, found, spread, ", ".join(notes))
 

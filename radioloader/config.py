@@ -131,7 +131,7 @@ class ReadConfig:
         cache_mb: MiB of decoded tiles that a reader keeps in each process, for work that comes back to the same tiles soon: an
             overlapping grid, a few volumes again and again. 0 keeps none, which random patches of many volumes are best off with.
         direct: Decode the tiles of local stores without TileDB's query where they are laid out as this package writes them: a random patch
-            of an image takes half the processor time, one of a label a quarter. False leaves all reading to TileDB.
+            of an image takes less than half the processor time, one of a label less than a quarter. False leaves all reading to TileDB.
         keep_memory: While a :class:`~radioloader.DataLoader` runs, have the allocator of its worker processes (of this process, where it
             has none) hold on to freed memory, which decoding the next tiles needs again. Linux with glibc only. False leaves the
             allocator alone.

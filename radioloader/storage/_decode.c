@@ -150,6 +150,8 @@ static Row row_of(char from, char to, int64_t itemsize) {
 
 /* ---- a read ------------------------------------------------------------------------------------------------------------------------- */
 
+#define PATIENCE 50000 /* nanoseconds that a read from the system's memory may take, besides a nanosecond for each byte */
+
 enum { DONE = 0, SYSTEM = 1, LAYOUT = 2, MEMORY = 3 };
 
 typedef struct {
@@ -165,6 +167,7 @@ typedef struct {
     Row row;
     const char *path;
     int file;
+    int fetching; /* whether the system was told what is read next */
     int error;
     int64_t storage_ns;
     Workspace *space;
@@ -302,22 +305,50 @@ static void place(const Read *r, const uint8_t *from, const ptrdiff_t *from_stri
                    to + a * r->strides[i] + b * r->strides[j], r->strides[k], counts[k]);
 }
 
-/* Read and put in place the tiles of one row, which follow each other in the file, or one of a volume with time points. */
-static int run(Read *r, int64_t i, int64_t j, int64_t k0, int64_t k1) {
-    const int64_t *tile = r->tile;
-    int64_t size = r->itemsize, number = ((i * r->grid[1] + j) * r->grid[2] + k0) * r->grid[3] + r->time;
+/* The first tile of a row in the file's order. */
+static int64_t number_of(const Read *r, int64_t i, int64_t j, int64_t k) {
+    return ((i * r->grid[1] + j) * r->grid[2] + k) * r->grid[3] + r->time;
+}
+
+/* Bytes of the file that hold `count` tiles from `number` on, from `*start` on, without those at both ends that need not be read; negative
+ * where the offsets cannot be. */
+static int64_t bytes_of(const Read *r, int64_t number, int64_t count, int64_t *start) {
     int64_t first = -1, last = -1;
-    for (int64_t n = number; n <= number + (k1 - k0); n++)
+    for (int64_t n = number; n < number + count; n++)
         if (!r->constant[n]) {
             if (first < 0) first = n;
             last = n;
         }
-    int64_t start = 0;
-    if (first >= 0) {
+    if (first < 0) return *start = 0;
+    *start = r->offsets[first];
+    return r->offsets[last + 1] - *start;
+}
+
+/* Have the system fetch the rows of the box that come after tile row i, j, all at once: where the file is not in memory, waiting for one
+ * after the other takes several times as long. */
+static void fetch_ahead(const Read *r, int64_t i, int64_t j) {
+#ifdef POSIX_FADV_WILLNEED
+    const int64_t *tile = r->tile, *low = r->low, *high = r->high;
+    int64_t k0 = low[2] / tile[2], k1 = (high[2] - 1) / tile[2];
+    int64_t j0 = low[1] / tile[1], j1 = (high[1] - 1) / tile[1], i1 = (high[0] - 1) / tile[0], start;
+    int64_t at_once = r->grid[3] == 1 ? k1 - k0 + 1 : 1;
+    for (j++; i <= i1; i++, j = j0)
+        for (; j <= j1; j++)
+            for (int64_t k = k0; k <= k1; k += at_once) {
+                int64_t length = bytes_of(r, number_of(r, i, j, k), at_once, &start);
+                if (length > 0) posix_fadvise(r->file, start, length, POSIX_FADV_WILLNEED);
+            }
+#endif
+}
+
+/* Read and put in place the tiles of one row, which follow each other in the file, or one of a volume with time points. */
+static int run(Read *r, int64_t i, int64_t j, int64_t k0, int64_t k1) {
+    const int64_t *tile = r->tile;
+    int64_t size = r->itemsize, number = number_of(r, i, j, k0), start;
+    int64_t length = bytes_of(r, number, k1 - k0 + 1, &start);
+    if (length < 0) return LAYOUT;
+    if (length > 0) {
         int64_t began = now(), got = 0;
-        start = r->offsets[first];
-        int64_t length = r->offsets[last + 1] - start;
-        if (length < 0) return LAYOUT;
         if (r->file < 0 && (r->file = open(r->path, O_RDONLY | O_CLOEXEC)) < 0) return r->error = errno, SYSTEM;
         if (!reserve(&r->space->packed, length)) return MEMORY;
         while (got < length) {
@@ -327,7 +358,12 @@ static int run(Read *r, int64_t i, int64_t j, int64_t k0, int64_t k1) {
             if (n == 0) return LAYOUT;
             got += n;
         }
-        r->storage_ns += now() - began;
+        int64_t took = now() - began;
+        r->storage_ns += took;
+        if (!r->fetching && took > PATIENCE + length) {
+            r->fetching = 1;
+            fetch_ahead(r, i, j);
+        }
     }
     for (int64_t k = k0; k <= k1; k++) {
         int64_t n = number + (k - k0), corner[3] = {i * tile[0], j * tile[1], k * tile[2]}, counts[3], skip[3];

@@ -40,6 +40,15 @@ def test_the_best_configuration_speaks() -> None:
     assert "no workers / 2 workers" in verdict.note
 
 
+def test_another_way_of_ours_is_told_and_does_not_decide() -> None:
+    also = "in regions", Side(("ours-too",), {"workload": "patches", "size": 64})
+    records = rates("ours", [150]) + rates("them", [100])
+    verdict = one(records + rates("ours-too", [450]), also=also)
+    assert (verdict.ours, verdict.ratio, verdict.state) == (150, 1.5, "not met")
+    assert verdict.note == "no workers / no workers, in regions: 4.50"
+    assert one(records, also=also).note == "no workers / no workers"
+
+
 def test_like_for_like() -> None:
     records = rates("ours", [400], "int16") + rates("ours", [150], "float32")
     assert one(records + rates("them", [100], "float32")).ratio == 1.5
