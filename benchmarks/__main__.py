@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--no-cold", action="store_true", help="never empty the page cache, not even as root")
     report = commands.add_parser("report", help="tables and pictures of records that are there already")
     report.add_argument("out", type=Path, help="folder with records.jsonl and run.json")
+    report.add_argument("--to", type=Path, help="where tables and pictures go (default: into the same folder)")
     commands.add_parser("peers", help="list the contestants")
     return parser
 
@@ -89,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cold=not given.no_cold,
             )
         )
-    print(write(given.out, *read(given.out)))
+    to = (given.command == "report" and given.to) or given.out
+    to.mkdir(parents=True, exist_ok=True)
+    print(write(to, *read(given.out)))
     return 0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
@@ -14,6 +16,8 @@ __all__ = ["allocate", "pinned"]
 
 _ALIGNMENT = 64
 _SMALL = 4096
+_HUGE = 4 * 2**20
+"""Bytes from which on numpy asks Linux for huge pages, which torch does not: a whole volume's fresh pages cost as much as decoding it."""
 _BLOCKS = 3
 """Large tensors of a batch with a block of their own: four file descriptors a batch in all."""
 
@@ -51,12 +55,22 @@ def allocate(
     """
     if get_worker_info() is None or not final:
         pin = final and _wanted.pinned
-        return {name: torch.empty(shape, dtype=dtype, pin_memory=pin) for name, (shape, dtype) in tensors.items()}
+        make = partial(torch.empty, pin_memory=True) if pin else _ordinary
+        return {name: make(shape, dtype=dtype) for name, (shape, dtype) in tensors.items()}
     large = [name for name, (shape, dtype) in tensors.items() if _bytes(shape, dtype) > _SMALL][:_BLOCKS]
     result = {name: _shared({name: tensors[name]})[name] for name in large}
     small = {name: what for name, what in tensors.items() if name not in result}
     result |= _shared(small) if small else {}
     return {name: result[name] for name in tensors}
+
+
+def _ordinary(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    size = _bytes(shape, dtype)
+    if size < _HUGE:
+        return torch.empty(shape, dtype=dtype)
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return torch.from_numpy(memory[start : start + size]).view(dtype).reshape(shape)
 
 
 def _shared(tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, torch.Tensor]:
