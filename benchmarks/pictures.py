@@ -61,7 +61,7 @@ def _panel(ax: Any, panel: str, entries: Sequence[Entry]) -> None:
             fontsize=7.5,
         )
     ax.set_yticks(rows, [entry.label for entry in entries], fontsize=7.5)
-    ax.invert_yaxis()
+    ax.set_ylim(len(entries) - 0.4, -0.6)
     if log:
         ax.set_xscale("log")
         ax.set_xlim(start, max(highs) * (max(highs) / start) ** 0.1)

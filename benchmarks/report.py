@@ -133,6 +133,16 @@ def _entry(group: list[Record], measure: str, panel: Panel) -> Entry:
     )
 
 
+def _best_of_each(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Of each panel and contestant the fastest configuration."""
+    best: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        key = entry.panel, entry.label.partition(",")[0]
+        if entry.values and (key not in best or entry.median > best[key].median):
+            best[key] = entry
+    return iter(best.values())
+
+
 def read(folder: Path) -> tuple[dict[str, Any], list[Record]]:
     """Facts and records that a run left in its folder of results."""
     lines = (folder / "records.jsonl").read_text().splitlines()
@@ -149,6 +159,8 @@ def write(folder: Path, facts: dict[str, Any], records: list[Record]) -> str:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         (folder / f"{name}.md").write_text("\n".join(_markdown(title, facts, entries)))
         draw(folder / f"{name}.png", title, _where(facts), entries)
+    summary = list(_best_of_each([e for name in ("patches", "slices", "volumes") for e in entries_of(name, records)]))
+    draw(folder / "summary.png", "Each with its best number of workers or threads", _where(facts), summary)
     write_scaling(folder, facts, _where(facts), records)
     write_grid(folder, facts, _where(facts), records)
     verdicts = judge(records)
