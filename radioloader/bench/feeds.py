@@ -41,6 +41,7 @@ class Feed:
         decoded: Voxels in the tiles under a sample, on average: what a sample costs, before it is measured.
         nbytes: Size of a batch in bytes, at most.
         local: Whether what it reads are files of this machine.
+        cycle: Batches that share what is decoded; only whole cycles tell what a batch costs.
     """
 
     way: Way
@@ -49,6 +50,7 @@ class Feed:
     decoded: float
     nbytes: int
     local: bool
+    cycle: int = 1
 
 
 class Feeds:
@@ -133,6 +135,7 @@ class Feeds:
             float((in_tiles * sizes).mean()),
             self._nbytes(dataset, int(np.prod(self.patch_size)) * self.batch_size),
             self._local,
+            self._cycle(GROUPS.patches) if regions else 1,
         )
 
     def in_tiles(self, extent: int) -> float:
@@ -167,7 +170,8 @@ class Feeds:
             pad_to=planes.max(axis=0).tolist(),  # slices of several volumes are stacked
         )
         in_tiles = self._each(lambda n, tile, codes: in_slices(n, plane_axis(codes, plane), tile))
-        how = f"SliceDataset(plane={plane!r}" + (f", block={block}, mix={GROUPS.mix})" if blocks else ")")
+        how = f"SliceDataset(plane={plane!r}" + (f", block={block}, mix={GROUPS.mix}" if blocks else "")
+        how += ")" if (planes == planes[0]).all() else f", pad_to={planes.max(axis=0).tolist()})"
         return Feed(
             Way(slices(plane, blocks=blocks), how),
             self._loader(dataset),
@@ -175,7 +179,12 @@ class Feeds:
             float((in_tiles * planes.prod(axis=1)).mean()),
             self._nbytes(dataset, int(planes.max(axis=0).prod()) * self.batch_size),
             self._local,
+            self._cycle(block) if blocks else 1,
         )
+
+    def _cycle(self, group: int) -> int:
+        """Batches that :data:`GROUPS.mix` groups of so many samples make."""
+        return -(-group * GROUPS.mix // self.batch_size)
 
     def block(self, plane: str) -> int:
         """Slices of a plane that most volumes' tiles hold."""

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from radioloader.config import available_cores
+from radioloader.storage._compiled import decoder
 
 __all__ = ["available_bytes", "cpu_seconds", "gpu", "machine", "read_bytes", "versions"]
 
@@ -18,7 +19,7 @@ _PACKAGES = ("radioloader", "torch", "tiledb", "numpy", "zstandard", "monai", "t
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory, system, GPU, and the load of the last minute."""
+    """Processor, cores that this process may use, memory, system, GPU, whether tiles are decoded in C, and the load of the last minute."""
     return {
         "cpu": _cpu(),
         "cores": available_cores(),
@@ -26,6 +27,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "gpu": gpu(),
+        "compiled_reader": decoder is not None,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 

@@ -32,7 +32,7 @@ def measure(feed: Feed, *, seconds: float, step_s: float | None = None) -> Rate:
 
     Args:
         feed: The loader.
-        seconds: How long this may take, start included; one batch and one more for each maker are taken at least.
+        seconds: How long this may take, start included; one batch and one more for each maker, and two cycles, are taken at least.
         step_s: Also take batches as a model does whose step takes so long (the processor is free meanwhile, as with a GPU).
 
     Raises:
@@ -42,9 +42,9 @@ def measure(feed: Feed, *, seconds: float, step_s: float | None = None) -> Rate:
     began = time.perf_counter()
     end, phases = began + seconds, 1 if step_s is None else 2
     # Whole rounds: batches of makers that began together arrive together.
-    least = max(1, feed.way.parallel)
+    least = max(1, feed.way.parallel, feed.cycle)
     with _running(feed.loader) as batches:
-        first_batch_s = _warmed(batches, seconds=_WARM * seconds, least=least)
+        first_batch_s = _warmed(batches, seconds=_WARM * seconds, least=least, cycle=feed.cycle)
         left = max((end - time.perf_counter()) / phases, _TIMED * seconds / phases)
         rate = _timed(feed, batches, seconds=left, least=least, first_batch_s=first_batch_s)
         if step_s is None:
@@ -63,10 +63,10 @@ def measure_cost(feed: Feed, *, seconds: float, warm: bool) -> tuple[Rate, Cost]
     """
     began = time.perf_counter()
     with _running(feed.loader) as batches:
-        first_batch_s = _warmed(batches, seconds=_WARM * seconds if warm else 0.0, least=1)
+        first_batch_s = _warmed(batches, seconds=_WARM * seconds if warm else 0.0, least=feed.cycle, cycle=feed.cycle)
         left = max(began + seconds - time.perf_counter(), _TIMED * seconds)
         with readtime.measured() as found:
-            rate = _timed(feed, batches, seconds=left, least=1, first_batch_s=first_batch_s)
+            rate = _timed(feed, batches, seconds=left, least=feed.cycle, first_batch_s=first_batch_s)
     share = found["storage"] / found["all"] if found["all"] else 0.0
     return rate, _cost(rate, share, transform=getattr(feed.loader.dataset, "transform", None) is not None)
 
@@ -97,13 +97,13 @@ def transfer_ms(tensors: Sequence[Any], send: Callable[[Any], Any], wait: Callab
     return 1000 * (time.perf_counter() - began) / _TRANSFERS
 
 
-def _warmed(batches: Iterator[Any], *, seconds: float, least: int) -> float:
-    """Take batches for so long, and so many at least; gives how long the first one took."""
+def _warmed(batches: Iterator[Any], *, seconds: float, least: int, cycle: int) -> float:
+    """Take batches for so long, so many at least, and whole cycles; gives how long the first one took."""
     began = time.perf_counter()
     next(batches)
     first_batch_s = time.perf_counter() - began
     taken = 1
-    while taken < least or time.perf_counter() - began < seconds:
+    while taken < least or taken % cycle or time.perf_counter() - began < seconds:
         next(batches)
         taken += 1
     return first_batch_s
@@ -134,7 +134,7 @@ def _timed(feed: Feed, batches: Iterator[Any], *, seconds: float, least: int, fi
     before, cpu, read = _spent(loader), cpu_seconds(), read_bytes()  # reads last: counting the rest reads files, too
     began = time.perf_counter()
     samples = count = 0
-    while count < least or time.perf_counter() - began < seconds:
+    while count < least or count % feed.cycle or time.perf_counter() - began < seconds:
         samples += _samples(next(batches), loader)
         count += 1
         marks.append((time.perf_counter() - began, samples))

@@ -82,7 +82,9 @@ def _conditions(report: BenchReport) -> str:
     measured, available = report.subjects
     some = "" if measured == available else f" of {measured} of {available} subjects"
     transform = "" if options["transform"] is None else f", transform {options['transform']} (patches only)"
-    memory = "" if report.remote else "; files are in the system's memory, but for the first pass"
+    code = "in C" if machine["compiled_reader"] else "in Python"
+    local = f"; files are in the system's memory, but for the first pass, and tiles are decoded {code}"
+    memory = "" if report.remote else local
     return (
         f"Patches of {patch}, {what}{some}, batches of {options['batch_size']} (volumes: 1){transform}; "
         f"{_several(machine['cores'], 'core')}{memory}."

@@ -22,7 +22,6 @@ from radioloader.config import StorageConfig, TileConfig, available_cores
 from radioloader.container.radiobject import RadiObject
 from radioloader.errors import ConfigError, RadioloaderError
 from radioloader.samplers.positions import as_triple
-from radioloader.storage._compiled import decoder
 from radioloader.storage.uri import is_remote
 
 __all__ = ["MOST_SECONDS", "ladder", "run_bench"]
@@ -176,7 +175,7 @@ class _Bench:
             batch_size=self._feeds.batch_size,
             step_ms=self._step_ms,
             in_default_tiles=self._feeds.in_tiles(TileConfig().extent),
-            compiled=decoder is not None,
+            compiled=facts["compiled_reader"],
         )
         return BenchReport(
             uri=snapshot.store.uri,

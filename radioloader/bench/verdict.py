@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from radioloader.bench.model import (
 from radioloader.config import TileConfig
 from radioloader.datasets.advice import STAGES, Epoch, Settings, cheaper
 from radioloader.datasets.ahead import MAX_THREADS
+from radioloader.storage._compiled import SWITCH
 
 __all__ = ["KEEPS_UP", "Findings", "changes", "limit", "recommended", "shares"]
 
@@ -199,9 +201,11 @@ def _setting(findings: Findings, way: Way) -> str:
 def _compiler(findings: Findings) -> list[str]:
     if findings.compiled or findings.remote:
         return []
+    slow = "tiles are read in Python, which keeps threads from running side by side"
+    if os.environ.get(SWITCH) == "0":
+        return [f"{slow}: {SWITCH}=0 in the environment wants it so; unset it"]
     return [
-        "tiles are read in Python, which keeps threads from running side by side: install a C compiler and Python's headers, then "
-        "radioloader anew (docs/performance.md, The compiled reader)"
+        f"{slow}: install a C compiler and Python's headers, then radioloader anew (docs/performance.md, The compiled reader)"
     ]
 
 

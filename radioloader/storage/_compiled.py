@@ -12,20 +12,24 @@ from typing import Any
 
 import zstandard
 
-__all__ = ["decoder"]
+__all__ = ["SWITCH", "decoder"]
+
+SWITCH = "RADIOLOADER_COMPILED"
+"""Environment variable that leaves all reading to Python where it is 0."""
 
 _FUNCTIONS = ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_freeDCtx")
 
 
 def _load() -> Any:
     """The module, with zstd; None where either is missing."""
-    if sys.byteorder != "little" or os.environ.get("RADIOLOADER_COMPILED") == "0":
+    if sys.byteorder != "little" or os.environ.get(SWITCH) == "0":
         return None
     try:
         module = importlib.import_module("radioloader.storage._decode")
-    except ImportError:  # it was not built
+        source = Path(__file__).with_name("_decode.c").read_bytes()
+    except (ImportError, OSError):  # it was not built, or what it was built from was left out of a bundle
         return None
-    if hashlib.sha256(Path(__file__).with_name("_decode.c").read_bytes()).hexdigest() != module.SOURCE:
+    if hashlib.sha256(source).hexdigest() != module.SOURCE:
         return None  # compiled before the source changed: it may not do what is asked of it here
     # The extension of the package zstandard for cffi has all of zstd in reach.
     beside = sorted(str(path) for path in Path(zstandard.__file__).parent.glob("_cffi*.so"))

@@ -152,6 +152,8 @@ static Row row_of(char from, char to, int64_t itemsize) {
 
 #define PATIENCE 50000 /* nanoseconds that a read from the system's memory may take, besides a nanosecond for each byte */
 
+#define LARGEST_TILE ((int64_t)1 << 40) /* bytes: no product of what a store says overflows */
+
 enum { DONE = 0, SYSTEM = 1, LAYOUT = 2, MEMORY = 3 };
 
 typedef struct {
@@ -417,14 +419,26 @@ static PyObject *py_bind(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* The product of factors of at least 1, or -1 where one is smaller or the product larger than `limit`. */
+static int64_t product(const int64_t *factors, int count, int64_t limit) {
+    int64_t result = 1;
+    for (int n = 0; n < count; n++) {
+        if (factors[n] < 1 || factors[n] > limit / result) return -1;
+        result *= factors[n];
+    }
+    return result;
+}
+
 /* The box lies in the array and in `out`, and all tiles that it touches are counted. */
 static int fits(const Read *r, const int64_t *shape, const Py_buffer *out, Py_ssize_t tiles) {
+    if (tiles < 1 || r->itemsize < 1 || product(r->grid, 4, tiles) != tiles) return 0;
+    if (product(r->tile, 3, LARGEST_TILE / r->itemsize) < 0) return 0;
     for (int axis = 0; axis < 3; axis++) {
-        if (r->tile[axis] < 1 || r->grid[axis] < 1 || shape[axis] > r->grid[axis] * r->tile[axis]) return 0;
         if (r->low[axis] < 0 || r->low[axis] >= r->high[axis] || r->high[axis] > shape[axis]) return 0;
+        if ((shape[axis] - 1) / r->tile[axis] >= r->grid[axis]) return 0;
         if (out->shape[axis] != r->high[axis] - r->low[axis]) return 0;
     }
-    return r->grid[3] >= 1 && r->time >= 0 && r->time < r->grid[3] && tiles == r->grid[0] * r->grid[1] * r->grid[2] * r->grid[3];
+    return r->time >= 0 && r->time < r->grid[3];
 }
 
 static PyObject *py_read(PyObject *module, PyObject *args) {

@@ -116,7 +116,7 @@ def open_fragment(uri: str, context: Any) -> Fragment:
     path = os.path.join(folder, "a0.tdb")
     try:
         offsets, lowest, highest = _tiles(metadata, layout, os.path.getsize(path))
-    except (struct.error, ValueError, IndexError, zlib.error) as error:
+    except (struct.error, ValueError, IndexError, OverflowError, zlib.error) as error:
         raise UnknownLayout(f"fragment metadata: {error}") from error
     # Of floats that hold NaN or a negative zero, lowest and highest do not tell.
     same = lowest == highest if layout.dtype.kind in "iu" else np.zeros(len(lowest), np.bool_)

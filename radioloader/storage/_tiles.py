@@ -102,21 +102,24 @@ class TileHandle:
         """Seconds that were spent on reading the file."""
         fragment, layout = self._fragment, self._fragment.layout
         box = tuple((a, b + 1) for a, b in ranges[:3])
-        seconds: float | None = decoder.read(
-            os.fsencode(fragment.path),
-            layout.shape[:3],
-            self.tile,
-            self._grid if len(self._grid) == 4 else (*self._grid, 1),
-            layout.shuffle,
-            layout.dtype.char,
-            out.dtype.char,
-            fragment.offsets,
-            fragment.constant,
-            fragment.lowest,
-            box,
-            ranges[3][0] if len(ranges) == 4 else 0,
-            out.reshape([b - a for a, b in box]),
-        )
+        try:
+            seconds: float | None = decoder.read(
+                os.fsencode(fragment.path),
+                layout.shape[:3],
+                self.tile,
+                self._grid if len(self._grid) == 4 else (*self._grid, 1),
+                layout.shuffle,
+                _char(layout.dtype),
+                _char(out.dtype),
+                fragment.offsets,
+                fragment.constant,
+                fragment.lowest,
+                box,
+                ranges[3][0] if len(ranges) == 4 else 0,
+                out.reshape([b - a for a, b in box]),
+            )
+        except ValueError as error:  # the store says of its tiles what cannot be
+            raise UnknownLayout(str(error)) from error
         if seconds is None:
             raise UnknownLayout("a tile")
         return seconds
@@ -224,6 +227,11 @@ class TileHandle:
             out[...] = _joined(raw.reshape(layout.dtype.itemsize, *planes)[:, xs], layout.dtype)[:, ys, zs]
         else:
             out[...] = raw.view(layout.dtype).reshape(planes)[xs, ys, zs]
+
+
+def _char(dtype: np.dtype[Any]) -> str:
+    """One character for dtypes that are equal: numpy has two for integers of 64 bits."""
+    return np.dtype(dtype.str).char
 
 
 def _joined(parts: npt.NDArray[np.uint8], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

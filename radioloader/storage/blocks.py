@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -16,6 +17,9 @@ __all__ = ["BlockCache", "tiles_of"]
 
 Block = npt.NDArray[Any]
 Parts = Sequence[Callable[[], object]]
+
+_LOOK = 0.1
+"""Seconds after which a thread that waits looks by itself: an interrupt may have come before it was woken."""
 
 
 class BlockCache:
@@ -99,37 +103,44 @@ class BlockCache:
 
 
 class _Making:
-    """A block that is not complete."""
+    """A block that is not complete. Without a lock: an interrupt that comes while one is taken could leave it taken for good."""
 
     def __init__(self, block: Block, parts: Parts) -> None:
         self.block = block
-        self.made = False
-        self._parts = deque(parts)
-        self._missing = len(parts)
+        self._left = deque(parts)
+        self._count = len(parts)
+        self._filled: deque[Callable[[], object]] = deque()
         self._failed = False
-        self._change = threading.Condition()
+        self._waiting: deque[threading.Lock] = deque()
+
+    @property
+    def made(self) -> bool:
+        """Whether all parts are filled."""
+        return len(self._filled) == self._count
 
     def help(self) -> bool:
         """Fill parts until all are; False where one failed in another thread."""
-        while self._parts and not self._failed:
-            part = None
-            try:
-                part = self._parts.popleft()
-                part()
-            except BaseException as error:
-                if part is None and isinstance(error, IndexError):  # another thread was quicker
+        try:
+            while not self._failed:
+                try:
+                    part = self._left.popleft()
+                except IndexError:
                     break
-                with self._change:
-                    self._failed = True
-                    self._change.notify_all()
-                raise
-            with self._change:
-                self._missing -= 1
-                self.made = self._missing == 0
-                if self.made:
-                    self._change.notify_all()
-        with self._change:
-            self._change.wait_for(lambda: self.made or self._failed)
+                part()
+                self._filled.append(part)
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            if self.made or self._failed:
+                while self._waiting:
+                    with suppress(IndexError):  # another thread wakes them, too
+                        self._waiting.popleft().release()
+        mine = threading.Lock()
+        mine.acquire()
+        self._waiting.append(mine)
+        while not (self.made or self._failed):
+            mine.acquire(timeout=_LOOK)
         return self.made
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -27,6 +25,7 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ReadError
 from radioloader.storage import slabs
 from radioloader.storage._fragment import UnknownLayout
+from radioloader.storage._pool import Pool, shared
 from radioloader.storage._query import Handle, open_handle
 from radioloader.storage._scratch import Scratch
 from radioloader.storage._tiles import TileHandle, open_tiles
@@ -85,7 +84,7 @@ class VolumeReader:
         self._scratch = Scratch()
         self._regions = Regions()
         self._tiles = BlockCache(self.config.read.cache_mb * 2**20)
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = Pool()
         self._pid = os.getpid()
         register(self)
 
@@ -115,9 +114,7 @@ class VolumeReader:
         self.drop_regions()
         with self._lock:
             self._handles.clear()
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown()
+        self._pool.close()
 
     def drop_regions(self) -> None:
         """Give back the memory of regions that are kept."""
@@ -206,16 +203,19 @@ class VolumeReader:
     def _read_parts(self, parts: Sequence[Sequence[ReadRequest]]) -> list[tuple[ReadRequest, ReadError]]:
         """Read parts side by side, large ones in slabs; returns the requests that failed, perhaps more than once."""
         spare = threads if (threads := self._threads()) > len(parts) else 1
-        pieces = [piece for part in parts for piece in self._pieces(part, spare)]
-        if threads > 1:
-            pieces += [piece for part in parts for piece in self._helpers(part, threads - 1)]
+        pieces: list[Piece] = []
+        helpers: list[Piece] = []
+        for part in parts:
+            found = self._pieces(part, spare)
+            if threads > 1 and self._is_shared(part):
+                found[0], more = shared(found[0], partial(self._fetch, part), threads - 1)
+                helpers += more
+            pieces += found
+        pieces += helpers
         if min(threads, len(pieces)) <= 1:
             outcomes = [piece() for piece in pieces]
-        else:
-            # Wait for all before returning: the buffers belong to the caller again then.
-            futures = [self._executor().submit(piece) for piece in pieces]
-            wait(futures)
-            outcomes = [future.result() for future in futures]
+        else:  # which waits for all: the buffers belong to the caller again then
+            outcomes = self._pool.run(pieces, threads)
         return [failure for outcome in outcomes for failure in outcome]
 
     def _pieces(self, part: Sequence[ReadRequest], threads: int) -> list[Piece]:
@@ -245,33 +245,25 @@ class VolumeReader:
     def _read_slab(self, slab: ReadRequest, owner: ReadRequest) -> list[tuple[ReadRequest, ReadError]]:
         return [(owner, failure_of(owner, error.__cause__)) for _, error in self._read([slab])]
 
-    def _helpers(self, part: Sequence[ReadRequest], count: int) -> list[Piece]:
-        """What other threads do for a part while its thread waits for a region: read parts of that."""
+    def _is_shared(self, part: Sequence[ReadRequest]) -> bool:
+        """Whether a part reads a region, in parts that several threads can read."""
         ref, region = part[0].ref, part[0].region
-        if region is None or not self._direct(ref.uri) or self._regions.find(ref, ref.channels - 1, region) is not None:
-            return []
-        return [partial(self._help, part)] * count
+        return (
+            region is not None and self._direct(ref.uri) and self._regions.find(ref, ref.channels - 1, region) is None
+        )
 
-    def _help(self, part: Sequence[ReadRequest]) -> list[tuple[ReadRequest, ReadError]]:
+    def _fetch(self, part: Sequence[ReadRequest]) -> None:
+        """Have the region of a part kept."""
         ref, region, box = part[0].ref, part[0].region, part[0].inner
         assert region is not None
         assert box is not None
-        with suppress(tiledb.TileDBError):  # the part's own thread meets it as well, and says it
-            for time in range(ref.channels):
-                self._region(ref, time, region, box)
-        return []
+        for time in range(ref.channels):
+            self._region(ref, time, region, box)
 
     def _threads(self) -> int:
         if self.config.read.max_workers is not None:
             return self.config.read.max_workers
         return 1 if _calling.alone or _in_loader_worker() else min(_MAX_THREADS, available_cores())
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads(), thread_name_prefix="radioloader-read")
-                weakref.finalize(self, _shutdown, self._pool, self._pid)
-            return self._pool
 
     def _handle(self, ref: VolumeRef) -> tuple[Handle, Lease | None]:
         with self._lock:
@@ -391,8 +383,3 @@ class VolumeReader:
 def _in_loader_worker() -> bool:
     module = sys.modules.get("torch.utils.data")  # a process that never imported torch is no worker of a DataLoader
     return module is not None and module.get_worker_info() is not None
-
-
-def _shutdown(pool: ThreadPoolExecutor, pid: int) -> None:
-    if pid == os.getpid():
-        pool.shutdown(wait=False)

@@ -60,7 +60,10 @@ class ReadRequest:
 
 def failure_of(request: ReadRequest, error: BaseException | None) -> ReadError:
     """What a caller is told of TileDB's ``error``."""
-    failure = ReadError(f"could not read box {request.box or request.inner} of {request.ref.describe()}: {error}")
+    failure = ReadError(
+        f"could not read box {request.box or request.inner} of {request.ref.describe()}: {error}. Where its files are damaged or gone, "
+        'restore them or ingest the cohort into a new store; on_error="skip" or subjects= of a dataset go on without it'
+    )
     failure.__cause__ = error
     return failure
 

@@ -68,8 +68,12 @@ def test_blocks_are_as_thick_as_tiles(store_uri: str) -> None:
     made = feeds(store_uri)
     assert made.block("axial") == 8
     feed = made.slices("axial", blocks=True)
-    assert feed.way.how == "SliceDataset(plane='axial', block=8, mix=4)"
+    # Volumes of several shapes: as it is written there, it runs.
+    assert feed.way.how == "SliceDataset(plane='axial', block=8, mix=4, pad_to=[23, 24])"
     assert (feed.way.what, feed.in_tiles) == ("axial slices in blocks", None)
+    assert feed.cycle == 11  # batches of 3 in which four blocks are used up
+    one = made.restricted(("sub-01",)).slices("axial", blocks=True)
+    assert one.way.how == "SliceDataset(plane='axial', block=8, mix=4)"
 
 
 def test_only_patches_are_transformed(store_uri: str) -> None:

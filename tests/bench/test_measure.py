@@ -19,6 +19,7 @@ from radioloader.bench.choose import choose
 from radioloader.bench.feeds import Feeds
 from radioloader.bench.machine import cpu_seconds
 from radioloader.bench.measure import _samples, _scatter, measure, measure_cost, transfer_ms
+from radioloader.storage import regions
 
 
 def feeds(uri: str, **arguments: Any) -> Feeds:
@@ -48,6 +49,21 @@ def test_a_rate_is_samples_by_seconds(store_uri: str) -> None:
     assert rate.spent.transform == 0
     assert rate.cores == pytest.approx(rate.cpu_ms * rate.samples / 1000 / rate.seconds)
     assert rate.waited is None
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_whole_cycles_of_what_shares_a_region_are_timed(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch, blocks: bool
+) -> None:
+    """A few batches in between decode nothing: they would look many times as fast as they are."""
+    monkeypatch.setattr(regions, "_BYTES", 40_000)  # less than all regions of this small store
+    made = feeds(store_uri, batch_size=4)
+    feed = made.slices("axial", blocks=True) if blocks else made.patches(regions=True)
+    assert feed.cycle == 8
+    for rate in (measure(feed, seconds=0.001), measure_cost(feed, seconds=0.001, warm=True)[0]):
+        assert rate.samples >= (24 if blocks else 32)  # an epoch of slices may end within a cycle
+        assert rate.read_mb is not None
+        assert rate.read_mb > 0.0002
 
 
 def test_samples_are_counted_by_their_ids_where_a_transform_left_them(store_uri: str) -> None:

@@ -28,7 +28,7 @@ def report(**changes: Any) -> BenchReport:
         "version": 6,
         "remote": True,
         "options": {"label": None, "patch_size": [64, 64, 32], "batch_size": 4, "transform": None, "step_ms": None},
-        "machine": {"cores": 2},
+        "machine": {"cores": 2, "compiled_reader": True},
         "versions": {},
         "collections": (facts,),
         "subjects": (3, 12),

@@ -247,7 +247,17 @@ def test_a_transfer_as_long_as_the_rest() -> None:
     assert len(changes(findings(best, cost=replace(COST, transfer=0.2)), best.way)) == 1
 
 
-def test_a_missing_compiled_reader_is_said_where_it_counts() -> None:
+def test_a_compiled_reader_that_is_switched_off_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = patches(200), patches(300, 2)
+    way = figures[1].way
+    monkeypatch.setenv("RADIOLOADER_COMPILED", "0")
+    (said,) = [line for line in changes(findings(*figures, compiled=False), way) if "in Python" in line]
+    assert "RADIOLOADER_COMPILED=0 in the environment wants it so; unset it" in said
+    assert "compiler" not in said
+
+
+def test_a_missing_compiled_reader_is_said_where_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RADIOLOADER_COMPILED", raising=False)
     figures = [patches(200), patches(210, 2)]
     way = figures[1].way
     said = [line for line in changes(findings(*figures, compiled=False), way) if "C compiler" in line]

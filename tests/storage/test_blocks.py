@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from functools import partial
 from typing import Any
 
@@ -120,6 +121,42 @@ def test_a_failure_is_of_the_one_it_happened_to() -> None:
     thread.join(20)
     assert outcomes == ["gone"]
     assert cache.nbytes == 6
+
+
+@pytest.mark.parametrize("where", ["filling", "counting"])
+def test_an_interrupt_leaves_nobody_waiting(where: str) -> None:
+    cache, got, filling = BlockCache(100), [], threading.Event()
+
+    def fill() -> None:
+        filling.set()
+        time.sleep(0.2)  # the other thread waits for this part
+        if where == "filling":
+            raise KeyboardInterrupt
+
+    def begin() -> Any:
+        return block(5), [fill]
+
+    class Interrupted(deque[Any]):
+        def append(self, value: Any) -> None:
+            raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("a", begin)
+
+    def waiting() -> None:
+        got.append(cache.get("a", lambda: (block(6), [lambda: None])))
+
+    first = threading.Thread(target=interrupted)
+    first.start()
+    assert filling.wait(20)
+    if where == "counting":
+        cache._making["a"]._filled = Interrupted()
+    second = threading.Thread(target=waiting, daemon=True)
+    second.start()
+    first.join(20)
+    second.join(20)
+    assert [len(made) for made in got] == [6]
 
 
 def test_a_block_that_cannot_be_begun_is_begun_anew() -> None:

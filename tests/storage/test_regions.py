@@ -118,6 +118,24 @@ def test_threads_read_a_region_together(
     assert np.array_equal(out, values[box.slices()])
 
 
+def test_regions_that_are_gone_again_are_not_read_for_nobody(
+    volumes: list[tuple[VolumeRef, Array]], monkeypatch: pytest.MonkeyPatch, queries: Queries
+) -> None:
+    ref, values = volumes[0]
+    wanted = [Box((0, 0, z), (16, 18, z + 4)) for z in (0, 4, 8, 12)]
+    monkeypatch.setattr(regions, "_BYTES", 4 * 16 * 18 * 4 * 2)  # for one; it is dropped when the next is read
+    monkeypatch.setattr(regions.BlockCache, "find", lambda cache, key: None)
+    reader = VolumeReader(StorageConfig(read=ReadConfig(max_workers=3)))
+    reader._regions._kept.limit = 16 * 18 * 4 * 2
+    monkeypatch.setattr(reader._regions, "settled", lambda request: request)
+    requests = [ReadRequest(ref, box, out_for(ref, box), region=box) for box in wanted]
+    for _ in range(20):
+        reader.read_many(requests)
+        assert all(np.array_equal(r.out, values[box.slices()]) for r, box in zip(requests, wanted, strict=True))
+        # A helper that comes while the region is kept or being read reads nothing of its own; later it sees that it is late.
+        assert queries.take() <= 5
+
+
 def test_a_region_that_does_not_hold_the_box_or_is_too_large_is_not_used(
     volumes: list[tuple[VolumeRef, Array]], queries: Queries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
