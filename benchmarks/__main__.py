@@ -64,10 +64,13 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     if given.command == "peers":
         print("\n".join(PEERS))
         return 0
+    if given.command == "report" and not (given.out / "records.jsonl").is_file():
+        parser.error(f"{given.out} holds no records.jsonl: give a folder that `quick` or `full` left results in")
     from benchmarks.report import read, write
 
     if given.command == "quick" or given.command == "full":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import cpu_seconds, versions
-from benchmarks.model import BATCH, UNITS, Cohort, Job, Record, from_json, outcome
+from benchmarks.model import BATCH, UNITS, Cohort, Job, Record, from_json, outcome, without_folders
 from benchmarks.peers import load
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def measure_jobs(
 def _reason(error: Exception) -> Record:
     if type(error).__name__ == "Unsupported":
         return {"skipped": str(error)}
-    return {"error": f"{type(error).__name__}: {error}"[:400]}
+    return {"error": without_folders(f"{type(error).__name__}: {error}")[:400]}
 
 
 def _measure(peer: Peer, job: Job, settings: dict[str, Any], emit: Emit, wait: Callable[[], Any]) -> Record:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.machine import MemorySampler, drop_page_cache, process_tree
-from benchmarks.model import Cohort, Job, Record, outcome
+from benchmarks.model import Cohort, Job, Record, outcome, without_folders
 
 __all__ = ["Launcher"]
 
@@ -165,11 +165,12 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _last_words(log: Path, begin: int) -> str:
+    """The end of what a process said, or where it hung; files by their names alone, since results are shown to others."""
     with open(log, "rb") as file:
         file.seek(begin)
         lines = file.read().decode(errors="replace").split("\n")
     words = [line.strip() for line in lines if line.strip()]
     for number, line in enumerate(words):
         if line.startswith("Current thread"):  # the stacks that were asked for, the innermost call first
-            return "was at " + " | ".join(words[number + 1 : number + 4])[:300]
-    return " | ".join(words[-2:])[-300:] or "none"
+            return "was at " + without_folders(" | ".join(words[number + 1 : number + 4]))[:300]
+    return without_folders(" | ".join(words[-2:]))[-300:] or "none"

@@ -4,11 +4,12 @@ is timed."""
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BATCH", "UNITS", "Cohort", "Job", "Record", "config_of", "from_json", "outcome"]
+__all__ = ["BATCH", "UNITS", "Cohort", "Job", "Record", "config_of", "from_json", "outcome", "without_folders"]
 
 BATCH = 4
 """Patches or slices in a batch."""
@@ -112,3 +113,8 @@ def from_json(text: str) -> tuple[list[Job], Cohort, dict[str, Any]]:
     data = json.loads(text)
     cohort = Cohort(Path(data["cohort"]["folder"]), data["cohort"]["subjects"], tuple(data["cohort"]["shape"]))
     return [Job(**job) for job in data["jobs"]], cohort, data["settings"]
+
+
+def without_folders(text: str) -> str:
+    """``text`` with files by their names alone: results are shown to others, and say nothing of this machine's folders."""
+    return re.sub(r"(?<![\w.:/])/(?:[^\s\"'/|]+/)+", "", text)

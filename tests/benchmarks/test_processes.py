@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.launch import Launcher
+from benchmarks.launch import Launcher, _last_words
 from benchmarks.model import Cohort, Job
 
 HERE = "tests.benchmarks.contestants"
@@ -54,6 +54,14 @@ def test_a_process_that_hangs(launcher: Launcher) -> None:
     [record] = launcher.run([Job(f"{HERE}:Hangs", "patches", size=4)])
     assert record["error"].startswith("gave nothing for 1 s and was ended; last words: was at File")
     assert "in batches" in record["error"]
+    assert str(Path(__file__).parent) not in record["error"]  # results are shown to others
+    assert '"contestants.py", line' in record["error"]
+
+
+def test_folders_are_left_out_of_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\nOSError: '/home/me/data/a.nii' of s3://bucket/x/y at 10 MB/s")
+    assert _last_words(log, 7) == "OSError: 'a.nii' of s3://bucket/x/y at 10 MB/s"
 
 
 def test_what_was_not_asked_for(launcher: Launcher) -> None:

@@ -142,3 +142,10 @@ def test_a_block_is_one_contestant_in_one_mode(make: Any) -> None:
     assert len(set(jobs)) == len(jobs)
     for peer in matrix.preparations(blocks):
         assert peer.peer in {"radioloader-axial", *(job.peer for job in jobs)}
+
+
+def test_a_folder_without_results_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"{tmp_path} holds no records.jsonl" in capsys.readouterr().err
