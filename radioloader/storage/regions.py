@@ -79,7 +79,7 @@ class Regions:
 
 
 def _memory(region: Box, box: Box, dtype: str) -> npt.NDArray[Any]:
-    """For a region, so that what is cut from it as ``box`` is is of one piece: the axis on which that is thinnest is the slowest one."""
+    """For a region. What is cut from it as ``box`` is of one piece: the axis on which that is thinnest is the slowest one."""
     outermost = min(range(3), key=lambda axis: box.shape[axis] / region.shape[axis])
     order = (outermost, *(axis for axis in range(3) if axis != outermost))
     memory = np.empty([region.shape[axis] for axis in order], dtype)
