@@ -12,9 +12,21 @@ import pytest
 
 from radioloader.storage._pool import Pool, shared
 
+_others: list[threading.Thread] = []
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_readers_that_live_longer() -> None:
+    _others[:] = threading.enumerate()
+
 
 def readers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("radioloader-read")]
+    """The threads that a pool of this test started."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("radioloader-read") and thread not in _others
+    ]
 
 
 def gone() -> bool:
