@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from radioloader.config import CompressionConfig, ReadConfig, StorageConfig, TileConfig, WriteConfig
@@ -17,6 +19,15 @@ from radioloader.storage.store import Store
 from radioloader.storage.uri import join
 from radioloader.storage.writer import write_volume
 from radioloader.types import VolumeRef
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process gets 4 GB more, at most: TileDB believes the sizes in damaged files, and allocates before it looks further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 4 * 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @pytest.fixture(scope="session")

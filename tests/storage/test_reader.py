@@ -297,6 +297,7 @@ def test_a_damaged_tile_file_is_an_error_of_that_volume(put: Callable[..., Volum
         VolumeReader().read(ref)
 
 
+@pytest.mark.usefixtures("little_memory")
 def test_checksums_notice_every_flipped_bit(
     put: Callable[..., VolumeRef], tmp_path: Path, counts: Callable[[int, int], int]
 ) -> None:

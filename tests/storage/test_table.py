@@ -307,6 +307,7 @@ def test_missing_and_damaged_tables_are_read_errors(table: Table, tmp_path: Path
         table.create([Column("id", "str")])
 
 
+@pytest.mark.usefixtures("little_memory")
 def test_flipped_bits_in_a_table_are_always_noticed(table: Table, counts: Callable[[int, int], int]) -> None:
     table.append(1, {"id": [f"id-{n}" for n in range(500)], "value": list(range(500))})
     truth = {name: values.tolist() for name, values in table.read().items()}

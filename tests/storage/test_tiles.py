@@ -287,6 +287,7 @@ def test_what_is_damaged_for_us_is_read_by_tiledb(
     assert not isinstance(reader._handle(ref)[0], TileHandle)
 
 
+@pytest.mark.usefixtures("little_memory")
 def test_any_damage_of_the_data_is_tiledbs_to_report(
     put: Callable[..., VolumeRef], tmp_path: Path, counts: Callable[[int, int], int]
 ) -> None:
