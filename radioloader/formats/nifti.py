@@ -14,7 +14,7 @@ import logging
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,18 @@ import numpy.typing as npt
 
 from radioloader.errors import FormatError
 from radioloader.formats._stream import CHUNK, explained, fill, open_stream, skip, up_to_garbage
-from radioloader.geometry import affine_problem
+from radioloader.geometry import affine_problem, spacing
 
-__all__ = ["SUFFIXES", "NiftiHeader", "read_header", "read_voxels", "source_files", "stem", "write_nifti"]
+__all__ = [
+    "SUFFIXES",
+    "NiftiHeader",
+    "make_header",
+    "read_header",
+    "read_voxels",
+    "source_files",
+    "stem",
+    "write_nifti",
+]
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 _TEXT_FIELDS = ("data_type", "db_name", "descrip", "aux_file")
@@ -204,6 +213,26 @@ def _put(run: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
     # measured to be two to four times faster (512x512x280 int16: 0.15 s).
     for row in range(place.shape[1]):
         place[:, row] = planes[:, row]
+
+
+def make_header(shape: Sequence[int], dtype: npt.DTypeLike, affine: npt.NDArray[np.float64]) -> bytes:
+    """The header block of a volume that no file was read for: sform (code 2, aligned), spacing, millimetres.
+
+    Args:
+        shape: (X, Y, Z) or (X, Y, Z, T).
+        dtype: dtype of the voxels.
+        affine: (4, 4) voxel index to RAS mm.
+    """
+    import nibabel as nib
+
+    header = nib.Nifti1Header() if max(shape) < 2**15 else nib.Nifti2Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(tuple(shape))
+    header.set_zooms((*spacing(affine), *[1.0] * (len(shape) - 3)))
+    header.set_sform(affine, code=2)
+    header.set_xyzt_units("mm")
+    block: bytes = header.binaryblock
+    return block
 
 
 def write_nifti(

@@ -1,0 +1,1 @@
+"""Other libraries' pipelines on the store: MONAI and TorchIO."""

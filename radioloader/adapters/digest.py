@@ -1,0 +1,289 @@
+"""A hash of a transform that is the same in every process, and another one when what the transform does may have changed."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import importlib.metadata
+import re
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import PurePath
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any
+
+import numpy as np
+import torch
+
+from radioloader.errors import ConfigError
+
+__all__ = ["UnhashableError", "digest"]
+
+_PLACES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+# Random state does not decide what a deterministic transform does; tracing and caches neither.
+_NO_PART = frozenset(
+    {"R", "_tracing", "_abc_impl", "__annotations__", "__dict__", "__weakref__", "__doc__", "__module__"}
+)
+# Also where they were not installed in the usual place, as in images that carry them in a folder.
+_PACKAGES = frozenset(
+    {"radioloader", "monai", "torchio", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "skimage", "itk"}
+)
+_GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator)
+
+
+class UnhashableError(ConfigError):
+    """What a part of a pipeline does cannot be told from outside."""
+
+
+def digest(thing: Any) -> str:
+    """SHA-256 in hex of what decides a transform: types, arguments, and the code of what the user wrote.
+
+    Classes and functions of installed packages count by their name and their package's version; those of scripts by their code and all
+    that this refers to. Random state takes no part.
+
+    Args:
+        thing: Transforms, plain values, arrays, containers of them.
+
+    Raises:
+        UnhashableError: It holds a lambda, or an object that cannot be looked into; says where.
+    """
+    state = _Digest()
+    state.add(thing, "transform")
+    return state.sum.hexdigest()
+
+
+class _Digest:
+    def __init__(self) -> None:
+        self.sum = hashlib.sha256()
+        self._seen: dict[int, int] = {}
+        self._alive: list[Any] = []  # or an id might be given twice
+
+    def _put(self, kind: str, *texts: str) -> None:
+        for text in (kind, *texts):
+            data = text.encode("utf-8", "surrogatepass")
+            self.sum.update(len(data).to_bytes(8, "little") + data)
+
+    def add(self, thing: Any, where: str) -> None:
+        if isinstance(thing, enum.Enum):
+            self._put("enum", type(thing).__qualname__, thing.name)
+        elif isinstance(thing, _PLAIN):
+            self._put(type(thing).__name__, repr(thing))
+        elif isinstance(thing, PurePath):
+            self._put("path", str(thing))
+        elif isinstance(thing, torch.dtype | np.dtype | torch.device | np.generic | slice | range):
+            self._put(type(thing).__name__, repr(thing))
+        elif id(thing) in self._seen:
+            self._put("again", str(self._seen[id(thing)]))
+        else:
+            self._seen[id(thing)] = len(self._seen)
+            self._alive.append(thing)
+            self._add_object(thing, where)
+
+    def _add_object(self, thing: Any, where: str) -> None:
+        if isinstance(thing, torch.Tensor):
+            self._put("tensor", str(thing.dtype), str(tuple(thing.shape)))
+            self.sum.update(thing.detach().cpu().contiguous().as_subclass(torch.Tensor).numpy().tobytes())
+        elif isinstance(thing, np.ndarray):
+            if thing.dtype.hasobject:
+                self.add(thing.tolist(), where)
+                return
+            self._put("array", thing.dtype.str, str(thing.shape))
+            self.sum.update(np.ascontiguousarray(thing).tobytes())
+        elif isinstance(thing, Mapping):
+            self._put("mapping", type(thing).__name__, str(len(thing)))
+            for key, value in thing.items():
+                self.add(key, where)
+                self.add(value, f"{where}[{key!r}]")
+        elif isinstance(thing, list | tuple):
+            self._put(type(thing).__name__, str(len(thing)))
+            for number, value in enumerate(thing):
+                self.add(value, f"{where}[{number}]")
+        elif isinstance(thing, set | frozenset):
+            self._put(type(thing).__name__, *sorted(digest(value) for value in thing))
+        elif isinstance(thing, functools.partial):
+            self._put("partial")
+            self.add([thing.func, thing.args, thing.keywords], where)
+        elif isinstance(thing, MethodType):
+            self._put("method", thing.__func__.__qualname__)
+            self.add(thing.__self__, where)
+            self.add(thing.__func__, where)
+        elif isinstance(thing, BuiltinFunctionType | np.ufunc | WrapperDescriptorType | MethodDescriptorType):
+            self._put("builtin", getattr(thing, "__module__", None) or "", thing.__name__)
+        elif isinstance(thing, re.Pattern):
+            self._put("pattern", repr(thing.pattern), str(thing.flags))
+        elif isinstance(thing, ModuleType):
+            self._add_module(thing, where)
+        elif isinstance(thing, FunctionType):
+            self._add_function(thing, where)
+        elif isinstance(thing, type):
+            self._add_class(thing, where)
+        elif isinstance(thing, property):
+            self.add([thing.fget, thing.fset], where)
+        elif isinstance(thing, staticmethod | classmethod):
+            self._put(type(thing).__name__)
+            self.add(thing.__func__, where)
+        else:
+            self._add_instance(thing, where)
+
+    def _add_function(self, function: FunctionType, where: str) -> None:
+        if _installed(function.__code__.co_filename) or _is_installed(function.__module__ or ""):
+            self._put("function", function.__module__ or "", function.__qualname__, _version(function.__module__))
+            self._add_closure(function, where)
+            return
+        if function.__name__ == "<lambda>":
+            raise UnhashableError(f"{where} is a lambda ({_place(function)})")
+        self._put("function", function.__qualname__)
+        self.add([function.__defaults__, function.__kwdefaults__], where)
+        self._add_closure(function, where)
+        self._add_code(function.__code__)
+        for name in sorted(set(_names(function.__code__))):
+            if name in function.__globals__:
+                self._put("global", name)
+                self.add(function.__globals__[name], f"{name!r}, which {function.__qualname__} uses,")
+
+    def _add_closure(self, function: FunctionType, where: str) -> None:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            if name == "__class__":  # of super(): the class is being hashed
+                continue
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                continue
+            self.add(value, f"{name!r} inside {where}")
+
+    def _add_code(self, code: CodeType) -> None:
+        self._put("code", code.co_code.hex(), *code.co_names, "", *code.co_varnames)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self._add_code(constant)
+            elif isinstance(constant, frozenset):
+                self._put("frozenset", *sorted(map(repr, constant)))
+            else:
+                self._put("constant", repr(constant))
+
+    def _add_module(self, module: ModuleType, where: str) -> None:
+        """A module that code uses; of a script's own, also what it uses in turn."""
+        self._put("module", module.__name__)
+        if _is_installed(module.__name__):
+            self._put("version", _version(module.__name__))
+            return
+        path = getattr(module, "__file__", None)
+        if path is None:  # made in C, or of several folders
+            return
+        try:
+            with open(path, "rb") as file:
+                self.sum.update(hashlib.sha256(file.read()).digest())
+        except OSError as error:
+            raise UnhashableError(f"{where} is the module {module.__name__!r}, whose file is gone: {error}") from error
+        for value in list(vars(module).values()):
+            other = (
+                value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
+            )
+            if other is not None and other is not module and not _is_installed(other.__name__):
+                self.add(other, f"{module.__name__!r}, which is used,")
+
+    def _add_class(self, kind: type, where: str) -> None:
+        if _is_installed(kind.__module__):
+            self._put("class", kind.__module__, kind.__qualname__, _version(kind.__module__))
+            return
+        self._put("class", kind.__qualname__)
+        for base in kind.__bases__:
+            self.add(base, where)
+        for name, value in sorted(vars(kind).items()):
+            if isinstance(value, MemberDescriptorType | GetSetDescriptorType) or name in _NO_PART:
+                continue
+            if callable(value) or not (name.startswith("__") and name.endswith("__")):
+                self._put("attribute", name)
+                self.add(value, f"{kind.__qualname__}.{name}")
+
+    def _add_instance(self, thing: Any, where: str) -> None:
+        kind = type(thing)
+        if isinstance(thing, _GENERATORS):
+            return
+        self._put("instance")
+        self.add(kind, where)
+        state = {name: value for name, value in getattr(thing, "__dict__", {}).items() if name not in _NO_PART}
+        if any(
+            f"{base.__module__}.{base.__qualname__}" == "monai.data.image_reader.ImageReader" for base in kind.__mro__
+        ):
+            state.pop("filenames", None)  # of what it read last
+        slots = [
+            name for base in kind.__mro__ for name in _slots(base) if name not in _NO_PART and hasattr(thing, name)
+        ]
+        if not state and not slots and not hasattr(thing, "__dict__") and kind is not object:
+            raise UnhashableError(f"{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be looked into")
+        for name in sorted(state):
+            self._put("attribute", name)
+            self.add(state[name], f"{kind.__name__}.{name}")
+        for name in sorted(set(slots)):
+            self._put("slot", name)
+            self.add(getattr(thing, name), f"{kind.__name__}.{name}")
+
+
+def _slots(kind: type) -> list[str]:
+    names: Any = vars(kind).get("__slots__", ())
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _installed(path: str) -> bool:
+    return (
+        "site-packages" in path
+        or "dist-packages" in path
+        or path.startswith((*_PLACES, "<frozen", "<__array_function__"))
+    )
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    """Whether a module belongs to an installed package or to Python, rather than to a script."""
+    package = module.partition(".")[0]
+    if module == "__main__":
+        return False
+    if package in _PACKAGES or package in sys.builtin_module_names or package in sys.stdlib_module_names:
+        return True
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return path is not None and (_installed(path) or not path.endswith(".py"))
+
+
+@functools.cache
+def _version(module: str | None) -> str:
+    """Version of the package that a module belongs to; empty for Python's own."""
+    package = (module or "").partition(".")[0]
+    known = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(known, str):
+        return known
+    for name in (package, *_distributions().get(package, ())):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _names(code: CodeType) -> list[str]:
+    """The global names that a function and those inside it may use."""
+    inner = [name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part)]
+    return [*code.co_names, *inner]
+
+
+def _place(function: FunctionType) -> str:
+    code = function.__code__
+    return f"line {code.co_firstlineno} of {PurePath(code.co_filename).name}"
