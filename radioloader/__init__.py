@@ -67,7 +67,7 @@ _EXPORTS = {
     "split_subjects": "datasets.split",
 }
 _NAMES = {"open": "open_store"}
-_MODULES = ("config", "errors", "lightning", "ml")
+_MODULES = ("config", "errors", "lightning", "ml", "monai", "torchio")
 
 __all__ = [*sorted(_EXPORTS), "__version__"]
 
@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from radioloader import errors as errors
     from radioloader import lightning as lightning
     from radioloader import ml as ml
+    from radioloader import monai as monai
+    from radioloader import torchio as torchio
     from radioloader.config import CompressionConfig as CompressionConfig
     from radioloader.config import ReadConfig as ReadConfig
     from radioloader.config import S3Config as S3Config

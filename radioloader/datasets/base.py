@@ -21,6 +21,7 @@ from radioloader.datasets.collate import Batch
 from radioloader.datasets.dtypes import check_range, fit_pad_value, image_dtype, label_dtype
 from radioloader.datasets.seeding import SeededTransform
 from radioloader.datasets.table import RESERVED, Store, SubjectTable, snapshot_of
+from radioloader.datasets.transforms import adapted, plain
 from radioloader.errors import ConfigError, ReadError, ShapeError
 from radioloader.samplers.layout import Layout
 from radioloader.samplers.positions import Stream
@@ -145,6 +146,10 @@ class StoreDataset(_Base, abc.ABC):
         """Ids of the subjects, in the order of the keys' ``volume``."""
         subjects: list[str] = self.table.columns["subjects"].tolist()
         return subjects
+
+    def describe(self, volume: int) -> str:
+        """A volume in words, for error messages."""
+        return self.table.images(volume)[0].describe()
 
     @property
     @abc.abstractmethod
@@ -305,11 +310,11 @@ class StoreDataset(_Base, abc.ABC):
 
     def _transformed(self, sample: dict[str, Any], place: Placed) -> dict[str, Any]:
         seeded = self.__dict__.get("_seeded")
-        if seeded is None or seeded.transform is not self.transform:
+        if seeded is None or seeded[0] is not self.transform:
             assert self.transform is not None
-            seeded = self._seeded = SeededTransform(self.transform)
+            seeded = self._seeded = self.transform, SeededTransform(adapted(self.transform))
         try:
-            result: dict[str, Any] | None = seeded(sample, place.seed)
+            result: dict[str, Any] | None = seeded[1](sample, place.seed)
         except Exception as error:
             error.add_note(f"in the transform of volume {self.table.obs_id(place.volume)!r}, {place.key!r}")
             raise
@@ -317,7 +322,7 @@ class StoreDataset(_Base, abc.ABC):
             raise TypeError(
                 f"the transform returned None for volume {self.table.obs_id(place.volume)!r}; it must return the sample"
             )
-        return result
+        return plain(result) if type(result) is dict else result
 
     def _resolved(self, keys: Sequence[Any]) -> list[Placed]:
         """Where the samples of a batch lie; without those of which that cannot be read (a probability map), if they are to be skipped."""

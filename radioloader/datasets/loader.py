@@ -88,7 +88,7 @@ class DataLoader(_Base):
             )
             shuffle = None
         if collate_fn is None and batch_size is not None:
-            collate_fn = _collate_ours if ours else _collate
+            collate_fn = getattr(dataset, "collate", _collate_ours) if ours else _collate
         if isinstance(worker_init_fn, _StartWorker):  # Lightning makes a loader anew from another one's attributes
             worker_init_fn = worker_init_fn.then
         self.num_threads = num_threads  # as it was given: Lightning makes loaders anew from their attributes

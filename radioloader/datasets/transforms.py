@@ -1,15 +1,15 @@
-"""A transform that needs no other package."""
+"""A transform that needs no other package, and what is done after those of others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from radioloader.errors import ConfigError
 
-__all__ = ["IntensityNormalize"]
+__all__ = ["IntensityNormalize", "adapted", "plain"]
 
 
 class IntensityNormalize:
@@ -75,3 +75,51 @@ class IntensityNormalize:
             f"IntensityNormalize({self.keys}, method={self.method!r}, channel_wise={self.channel_wise}, nonzero={self.nonzero}, "
             f"clip={self.clip})"
         )
+
+
+def plain(sample: dict[str, Any]) -> dict[str, Any]:
+    """A sample without the MetaTensors that MONAI's transforms make of plain tensors: they say that they lie at the origin.
+
+    Those that know what they were read from stay: they were asked for (:class:`radioloader.monai.AsMetaTensors`).
+    """
+    made = [
+        key
+        for key, value in sample.items()
+        if type(value) is not torch.Tensor
+        and isinstance(value, torch.Tensor)
+        and isinstance(meta := getattr(value, "meta", None), dict)
+        and "filename_or_obj" not in meta
+    ]
+    return sample if not made else {**sample, **{key: sample[key].as_subclass(torch.Tensor) for key in made}}
+
+
+def adapted(transform: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A transform that takes samples: TorchIO's take subjects, all others are as they should be."""
+    if any(kind.__module__.partition(".")[0] == "torchio" for kind in type(transform).__mro__):
+        return _OnSubjects(transform)
+    return transform
+
+
+class _OnSubjects:
+    """A TorchIO transform on samples: images become ``tio.ScalarImage``, labels ``tio.LabelMap``, and tensors again afterwards."""
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.transform = transform
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        import torchio as tio
+
+        kinds = {"image": tio.ScalarImage, "label": tio.LabelMap}
+        tensors = {
+            key: sample[key] for key in kinds if isinstance(sample.get(key), torch.Tensor) and sample[key].ndim > 2
+        }
+        flat = next(iter(tensors.values())).ndim == 3  # a slice (C, H, W) is a volume of one voxel in depth
+        images = {
+            key: kinds[key](tensor=tensor.unsqueeze(-1) if flat else tensor, affine=sample["affine"])
+            for key, tensor in tensors.items()
+        }
+        subject = self.transform(tio.Subject(images))
+        made = {key: subject[key].data.squeeze(-1) if flat else subject[key].data for key in tensors}
+        if not flat:
+            made["affine"] = torch.as_tensor(subject[next(iter(tensors))].affine, dtype=torch.float64)
+        return {**sample, **made}

@@ -34,15 +34,15 @@ def explain(error: BaseException, iterator: Any, loader: Any) -> WorkerError | N
     end = time.monotonic() + (_PATIENCE_S if "DataLoader worker" in str(error) else 0.05)
     while all(worker.is_alive() for worker in workers) and time.monotonic() < end:
         time.sleep(0.01)
-    table = getattr(loader.dataset, "table", None)
+    describe = getattr(loader.dataset, "describe", None)
     lines = []
     for number, worker in enumerate(workers):
         if worker.is_alive():
             continue
         volumes = loader.stats.busy_with(number)
         what = "was between batches"
-        if volumes and table is not None:
-            what = "was reading " + "; ".join(table.images(volume)[0].describe() for volume in volumes)
+        if volumes and describe is not None:
+            what = "was reading " + "; ".join(describe(volume) for volume in volumes)
         lines.append(f"worker {number} (pid {worker.pid}, exit code {worker.exitcode}) {what}")
     if not lines:
         return None
