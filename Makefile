@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 COMPILED := hatch_build.py radioloader/storage/_decode.c
 
-.PHONY: help demo test stress lint format bench bench-full clean
+.PHONY: help demo test test-oldest stress lint format bench bench-full clean
 
 help:
 	@echo "make demo     the whole job on a simulated cohort: ingest, train, predict, compare (about 4 minutes); OUT=folder"
 	@echo "make test     all tests (under 10 minutes on 2 cores)"
 	@echo "make stress   all tests with their full repetition counts"
+	@echo "make test-oldest  what MONAI and TorchIO take part in, with the oldest versions of them that are admitted"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format the code"
 	@echo "make bench    beside the peers: the verdict table, in under 30 minutes on 2 cores (bench-full: everything, hours); ARGS=..."
@@ -29,6 +30,11 @@ test: $(VENV)/.installed-dev
 
 stress: $(VENV)/.installed-dev
 	RADIOLOADER_STRESS=1 $(BIN)/python -m pytest --timeout=3600
+
+# The oldest versions that pyproject.toml admits, put before the newest.
+test-oldest: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/oldest --upgrade monai==1.5.0 torchio==0.23.1
+	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest tests/adapters
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

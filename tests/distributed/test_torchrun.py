@@ -68,7 +68,7 @@ SUBJECTS = [f"sub-{number:02d}" for number in range(1, 5)]
 def worlds(counts: Callable[[int, int], int]) -> list[tuple[int, int, str]]:
     """World size, workers of each rank, and how they are started."""
     if counts(0, 1) == 0:
-        return [(2, 2, "forkserver"), (3, 0, "fork")]
+        return [(3, 1, "forkserver")]
     starts = [(0, "fork"), (1, "spawn"), (2, "fork"), (2, "spawn"), (2, "forkserver")]
     return [(world, *start) for world, start in product((1, 2, 3, 4), starts)]
 

@@ -121,7 +121,7 @@ def test_kill_9_at_random_moments(
     assert whole.returncode == 0, output + errors
     assert content(tmp_path / "whole") == reference
 
-    kills = counts(10, 200)
+    kills = counts(5, 200)
     seen: list[int] = []
     stores = 0
     store = tmp_path / "0"
@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_whole_subjects_and_the_next_run_completes(
     shows_sources: Callable[..., list[str]],
     content: Content,
 ) -> None:
-    interrupts = counts(3, 50)
+    interrupts = counts(2, 50)
     whole = start(root, tmp_path / "whole", interval=10.0)
     wait_for_store(tmp_path / "whole", whole)
     ready = time.monotonic()
