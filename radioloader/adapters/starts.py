@@ -76,17 +76,59 @@ class Starts:
                 self._kept.move_to_end(name)
                 return found
         sampler = self._sampler
-        weights = sampler.process_probability_map(sampler.get_probability_map(subject), subject)
-        edges = np.cumsum(weights.ravel())
         rng = generator("centres", name, type(sampler).__name__)
-        places = np.searchsorted(edges, (1.0 - rng.random(_DRAWN)) * edges[-1])
-        centres = np.stack(np.unravel_index(places, weights.shape), axis=1)
+        centres = _labelled(sampler, subject, rng) if type(sampler) is tio.LabelSampler else None
+        if centres is None:
+            weights = sampler.process_probability_map(sampler.get_probability_map(subject), subject)
+            edges = np.cumsum(weights.ravel())
+            places = np.searchsorted(edges, (1.0 - rng.random(_DRAWN)) * edges[-1])
+            centres = np.stack(np.unravel_index(places, weights.shape), axis=1)
         starts: npt.NDArray[np.int64] = centres - np.asarray(sampler.patch_size, np.int64) // 2
         with self._lock:
             self._kept[name] = starts
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return starts
+
+
+def _labelled(sampler: Any, subject: Any, rng: np.random.Generator) -> npt.NDArray[np.int64] | None:
+    """Centres (n, 3) as a ``LabelSampler`` draws them, without its map of probabilities, which takes eight bytes for each voxel.
+
+    None where it is to be asked itself: several channels, or nothing to draw from.
+    """
+    label = sampler.get_probability_map_image(subject).data.numpy()
+    if len(label) != 1:
+        return None
+    size = np.asarray(sampler.patch_size, np.int64)
+    first = size // 2
+    stop = np.asarray(label.shape[1:]) - (size - 1) // 2
+    inside = label[0][tuple(slice(a, b) for a, b in zip(first, stop, strict=True))]
+    shares = sampler.label_probabilities_dict
+    values = [None] if shares is None else list(shares)
+    weights = np.array([1.0] if shares is None else list(shares.values()), np.float64)
+    # Voxels of each kind in each plane: one of them is then found by its rank. One kind is looked at at a time: they may be many.
+    planes = [_is(inside, value).sum(axis=(1, 2)) for value in values]
+    weights *= [counts.sum() > 0 for counts in planes]
+    if not weights.sum() > 0:
+        return None
+    chosen = rng.choice(len(values), _DRAWN, p=weights / weights.sum())
+    centres = np.empty((_DRAWN, 3), np.int64)
+    for number, (value, counts) in enumerate(zip(values, planes, strict=True)):
+        wanted = np.flatnonzero(chosen == number)
+        ranks = rng.integers(0, max(int(counts.sum()), 1), len(wanted))
+        ends = np.cumsum(counts)
+        xs = np.searchsorted(ends, ranks, side="right")
+        for x in np.unique(xs).tolist():
+            here = wanted[xs == x]
+            places = np.flatnonzero(_is(inside[x], value))[ranks[xs == x] - (ends[x] - counts[x])]
+            centres[here] = np.stack([np.full(len(here), x), *np.unravel_index(places, inside.shape[1:])], axis=1)
+    return centres + first
+
+
+def _is(label: npt.NDArray[Any], value: int | None) -> npt.NDArray[np.bool_]:
+    """Where a label has a value; None: any above 0."""
+    found: npt.NDArray[np.bool_] = label > 0 if value is None else label == value
+    return found
 
 
 def cut(subject: Any, start: Sequence[int], size: Sequence[int]) -> Any:

@@ -155,6 +155,20 @@ def test_centres_are_distributed_as_torchios(
     assert chi2_contingency(table).pvalue > 1e-3
 
 
+def test_centres_by_label_are_voxels_of_the_label_that_have_room(
+    make: Callable[..., Any], datalist: list[dict[str, Any]]
+) -> None:
+    label = np.asarray(nib.load(datalist[0]["label"]).dataobj)
+    sampler = tio.LabelSampler((30, 40, 20), "seg", {0: 0, 1: 1, 2: 1, 7: 5})  # there is no class 7
+    queue = Queue(make(), 1, 300, sampler, shuffle_subjects=False)
+    centres = np.array([np.asarray(queue[i]["location"])[:3] for i in range(300)]) + (15, 20, 10)
+    found = label[tuple(centres.T)]
+    assert 100 < (found == 1).sum() < 200
+    assert ((found == 1) | (found == 2)).all()
+    with pytest.raises(RuntimeError, match="Empty probability map"):
+        Queue(make(), 1, 1, tio.LabelSampler(20, "seg", {9: 1}))[0]
+
+
 def test_random_transforms_of_the_dataset_run_on_whole_subjects(make: Callable[..., Any], voxels: list[Any]) -> None:
     calls: list[str] = []
 
