@@ -161,7 +161,8 @@ def test_centres_by_label_are_voxels_of_the_label_that_have_room(
     label = np.asarray(nib.load(datalist[0]["label"]).dataobj)
     sampler = tio.LabelSampler((30, 40, 20), "seg", {0: 0, 1: 1, 2: 1, 7: 5})  # there is no class 7
     queue = Queue(make(), 1, 300, sampler, shuffle_subjects=False)
-    centres = np.array([np.asarray(queue[i]["location"])[:3] for i in range(300)]) + (15, 20, 10)
+    starts = np.array([np.asarray(queue[i]["location"])[:3] for i in range(300)])
+    centres = starts + np.array([15, 20, 10])
     found = label[tuple(centres.T)]
     assert 100 < (found == 1).sum() < 200
     assert ((found == 1) | (found == 2)).all()
