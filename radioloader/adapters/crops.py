@@ -37,6 +37,9 @@ __all__ = [
 CANDIDATES = 2048
 """Positions of each kind that are kept of an item, at most: a uniform sample of all. Of weights, so many draws."""
 
+_FEWEST = 128
+"""Of each of many classes."""
+
 _SPATIAL = (mt.RandSpatialCropd, mt.RandSpatialCropSamplesd, mt.RandScaleCropd)
 _INDEXED = (mt.RandCropByPosNegLabeld, mt.RandCropByLabelClassesd, mt.RandWeightedCropd)
 
@@ -161,8 +164,9 @@ def find(crop: Any, sample: Mapping[Any, Any], name: str) -> Found | None:
     else:
         return None
     numbers = [np.asarray(part, np.int64).ravel() for part in given]
+    most = max(_FEWEST, min(CANDIDATES, 8 * CANDIDATES // max(len(numbers), 1)))
     kept = [
-        part if len(part) <= CANDIDATES else generator("candidates", name, k).choice(part, CANDIDATES, replace=False)
+        part if len(part) <= most else generator("candidates", name, k).choice(part, most, replace=False)
         for k, part in enumerate(numbers)
     ]
     return Found(tuple(int(n) for n in label.shape[1:]), [len(part) for part in numbers], kept, padding)

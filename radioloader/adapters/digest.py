@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dis
 import enum
 import functools
 import hashlib
+import importlib
 import importlib.metadata
+import importlib.util
+import logging
+import os
 import re
 import sys
 import sysconfig
-from collections.abc import Mapping
+import threading
+from collections import namedtuple
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from types import (
     BuiltinFunctionType,
     CodeType,
     FunctionType,
     GetSetDescriptorType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
@@ -35,12 +43,18 @@ _PLACES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 # Random state does not decide what a deterministic transform does; tracing and caches neither.
 _NO_PART = frozenset(
-    {"R", "_tracing", "_abc_impl", "__annotations__", "__dict__", "__weakref__", "__doc__", "__module__"}
+    (
+        *("_tracing", "_abc_impl", "__annotations__", "__dict__", "__weakref__", "__doc__", "__module__"),
+        *("__qualname__", "__firstlineno__", "__static_attributes__", "__slotnames__"),
+    )
 )
 # Also where they were not installed in the usual place, as in images that carry them in a folder.
 _PACKAGES = frozenset(
     {"radioloader", "monai", "torchio", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "skimage", "itk"}
 )
+_NO_STATE = (logging.Logger, logging.Handler, type(threading.Lock()), type(threading.RLock()), threading.local)
+_FIELDS = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_One", "field"))["field"]))
+_CONTAINERS = (dict, list, tuple, set, frozenset, MappingProxyType)
 _GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator)
 
 
@@ -48,7 +62,7 @@ class UnhashableError(ConfigError):
     """What a part of a pipeline does cannot be told from outside."""
 
 
-def digest(thing: Any) -> str:
+def digest(thing: Any, *, files: bool = True) -> str:
     """SHA-256 in hex of what decides a transform: types, arguments, and the code of what the user wrote.
 
     Classes and functions of installed packages count by their name and their package's version; those of scripts by their code and all
@@ -56,18 +70,20 @@ def digest(thing: Any) -> str:
 
     Args:
         thing: Transforms, plain values, arrays, containers of them.
+        files: Texts that are the path of a file count by what is in it, too.
 
     Raises:
         UnhashableError: It holds a lambda, or an object that cannot be looked into; says where.
     """
-    state = _Digest()
+    state = _Digest(files)
     state.add(thing, "transform")
     return state.sum.hexdigest()
 
 
 class _Digest:
-    def __init__(self) -> None:
+    def __init__(self, files: bool) -> None:
         self.sum = hashlib.sha256()
+        self._files = files
         self._seen: dict[int, int] = {}
         self._alive: list[Any] = []  # or an id might be given twice
 
@@ -79,10 +95,17 @@ class _Digest:
     def add(self, thing: Any, where: str) -> None:
         if isinstance(thing, enum.Enum):
             self._put("enum", type(thing).__qualname__, thing.name)
+            self.add(thing.value, f"{where}.value")
+            self.add(type(thing), where)
         elif isinstance(thing, _PLAIN):
             self._put(type(thing).__name__, repr(thing))
+            if isinstance(thing, str):
+                self._add_file(thing)
         elif isinstance(thing, PurePath):
             self._put("path", str(thing))
+            self._add_file(str(thing))
+        elif isinstance(thing, _NO_STATE):
+            self._put(type(thing).__name__)
         elif isinstance(thing, torch.dtype | np.dtype | torch.device | np.generic | slice | range):
             self._put(type(thing).__name__, repr(thing))
         elif id(thing) in self._seen:
@@ -92,7 +115,15 @@ class _Digest:
             self._alive.append(thing)
             self._add_object(thing, where)
 
+    def _add_file(self, path: str) -> None:
+        """What is in a file that a transform is given by its path."""
+        if self._files and 0 < len(path) < 4096 and "\0" not in path and os.path.isfile(path):
+            with open(path, "rb") as file:
+                self._put("content", hashlib.file_digest(file, "sha256").hexdigest())
+
     def _add_object(self, thing: Any, where: str) -> None:
+        if isinstance(thing, Mapping | list | tuple | set | frozenset) and type(thing) not in _CONTAINERS:
+            self.add(type(thing), where)
         if isinstance(thing, torch.Tensor):
             self._put("tensor", str(thing.dtype), str(tuple(thing.shape)))
             self.sum.update(thing.detach().cpu().contiguous().as_subclass(torch.Tensor).numpy().tobytes())
@@ -139,20 +170,23 @@ class _Digest:
             self._add_instance(thing, where)
 
     def _add_function(self, function: FunctionType, where: str) -> None:
-        if _installed(function.__code__.co_filename) or _is_installed(function.__module__ or ""):
+        # Not by its __module__, which functools.wraps takes from the function that is wrapped.
+        if _is_installed(function.__globals__.get("__name__", "")):
             self._put("function", function.__module__ or "", function.__qualname__, _version(function.__module__))
             self._add_closure(function, where)
             return
         if function.__name__ == "<lambda>":
             raise UnhashableError(f"{where} is a lambda ({_place(function)})")
         self._put("function", function.__qualname__)
-        self.add([function.__defaults__, function.__kwdefaults__], where)
+        self.add([function.__defaults__, function.__kwdefaults__, dict(vars(function))], where)
         self._add_closure(function, where)
         self._add_code(function.__code__)
         for name in sorted(set(_names(function.__code__))):
             if name in function.__globals__:
                 self._put("global", name)
                 self.add(function.__globals__[name], f"{name!r}, which {function.__qualname__} uses,")
+        for name in sorted(set(_imports(function.__code__, function.__globals__))):
+            self.add(_module(name, where), f"{name!r}, which {function.__qualname__} imports,")
 
     def _add_closure(self, function: FunctionType, where: str) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -188,6 +222,10 @@ class _Digest:
                 self.sum.update(hashlib.sha256(file.read()).digest())
         except OSError as error:
             raise UnhashableError(f"{where} is the module {module.__name__!r}, whose file is gone: {error}") from error
+        for name, value in sorted(vars(module).items()):
+            if not name.startswith("__") and _is_plain(value):  # perhaps from elsewhere
+                self._put("value", name)
+                self.add(value, name)
         for value in list(vars(module).values()):
             other = (
                 value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
@@ -200,12 +238,14 @@ class _Digest:
             self._put("class", kind.__module__, kind.__qualname__, _version(kind.__module__))
             return
         self._put("class", kind.__qualname__)
+        if type(kind) is not type:
+            self.add(type(kind), where)
         for base in kind.__bases__:
             self.add(base, where)
         for name, value in sorted(vars(kind).items()):
-            if isinstance(value, MemberDescriptorType | GetSetDescriptorType) or name in _NO_PART:
+            if isinstance(value, _FIELDS) or name in _NO_PART:
                 continue
-            if callable(value) or not (name.startswith("__") and name.endswith("__")):
+            if callable(value) or _is_plain(value) or not (name.startswith("__") and name.endswith("__")):
                 self._put("attribute", name)
                 self.add(value, f"{kind.__qualname__}.{name}")
 
@@ -216,6 +256,8 @@ class _Digest:
         self._put("instance")
         self.add(kind, where)
         state = {name: value for name, value in getattr(thing, "__dict__", {}).items() if name not in _NO_PART}
+        if hasattr(kind, "set_random_state"):  # MONAI's Randomizable keeps its generator there
+            state.pop("R", None)
         if any(
             f"{base.__module__}.{base.__qualname__}" == "monai.data.image_reader.ImageReader" for base in kind.__mro__
         ):
@@ -255,21 +297,26 @@ def _is_installed(module: str) -> bool:
     if package in _PACKAGES or package in sys.builtin_module_names or package in sys.stdlib_module_names:
         return True
     path = getattr(sys.modules.get(module), "__file__", None)
-    return path is not None and (_installed(path) or not path.endswith(".py"))
+    if path is None or not path.endswith(".py"):
+        return path is not None
+    return _installed(path) and bool(_distributions().get(package))
 
 
 @functools.cache
 def _version(module: str | None) -> str:
     """Version of the package that a module belongs to; empty for Python's own."""
     package = (module or "").partition(".")[0]
-    known = getattr(sys.modules.get(package), "__version__", None)
-    if isinstance(known, str):
-        return known
-    for name in (package, *_distributions().get(package, ())):
+    if package in _PACKAGES:
+        known = getattr(sys.modules.get(package), "__version__", None)
+        if isinstance(known, str):
+            return known
+    for name in _distributions().get(package, ()):
         try:
-            return importlib.metadata.version(name)
+            found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        # With the hashes of its files: a package that is installed again may keep its version.
+        return f"{found.version} {hashlib.sha256((found.read_text('RECORD') or '').encode()).hexdigest()}"
     return ""
 
 
@@ -282,6 +329,45 @@ def _names(code: CodeType) -> list[str]:
     """The global names that a function and those inside it may use."""
     inner = [name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part)]
     return [*code.co_names, *inner]
+
+
+def _imports(code: CodeType, known: Mapping[str, Any]) -> Iterator[str]:
+    """The modules that a function and those inside it import."""
+    steps = list(dis.get_instructions(code))
+    for place, step in enumerate(steps):
+        if step.opname != "IMPORT_NAME":
+            continue
+        # The level and the names of an import are put on the stack before it.
+        taken = steps[place - 1].argval if place else None
+        level = steps[place - 2].argval if place > 1 and isinstance(steps[place - 2].argval, int) else 0
+        name = str(step.argval)
+        if level:
+            name = importlib.util.resolve_name("." * level + name, known.get("__package__"))
+        yield name
+        for part in taken if isinstance(taken, tuple) else ():
+            if f"{name}.{part}" in sys.modules:
+                yield f"{name}.{part}"
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _imports(part, known)
+
+
+def _module(name: str, where: str) -> ModuleType:
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except Exception as error:
+        raise UnhashableError(f"{where} imports {name!r}, which cannot be imported: {error}") from error
+
+
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """Whether a value is made of numbers, texts and arrays alone."""
+    if isinstance(value, Mapping):
+        return depth > 0 and all(_is_plain(part, depth - 1) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
+    return isinstance(
+        value, (*_PLAIN, PurePath, np.ndarray, np.generic, torch.Tensor, torch.dtype, np.dtype, enum.Enum)
+    )
 
 
 def _place(function: FunctionType) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, get_track_meta, set_track_meta
 
 from radioloader.adapters.compact import compact
 from radioloader.adapters.crops import Found, consumed, find, looks_for
@@ -37,16 +39,22 @@ class ItemPreparation:
 
     def __init__(self, plan: Plan) -> None:
         self._transform, self._crop = plan.prepare(), plan.crop
+        self._track_meta = get_track_meta()
         self.names = [type(transform).__name__ for transform in plan.prefix]
 
     def transforms(self) -> Any:
         return self._transform.transforms
 
     def settings(self) -> Any:
-        return looks_for(self._crop)
+        return [looks_for(self._crop), self._track_meta]
 
     def __call__(self, item: Item) -> Made:
-        sample = self._transform(dict(item.data))
+        before = get_track_meta()
+        set_track_meta(self._track_meta)  # this may be a process that was started afresh
+        try:
+            sample = self._transform(dict(item.data))
+        finally:
+            set_track_meta(before)
         if not isinstance(sample, Mapping):
             raise ConfigError(f"the deterministic transforms made a {type(sample).__name__} of it, expected a dict")
         found = find(self._crop, sample, item.hash()) if self._crop is not None else None
@@ -54,7 +62,9 @@ class ItemPreparation:
         volumes = {key: value for key, value in sample.items() if _is_volume(value)}
         if not volumes:
             raise ConfigError(
-                "it has no volume (C, X, Y, Z) after the deterministic transforms: is LoadImaged among them, and EnsureChannelFirstd?"
+                "it has no volume (C, X, Y, Z) after the deterministic transforms, which are "
+                f"{', '.join(self.names) or 'none: the first transform is random, a plain function or lazy'}. LoadImaged and "
+                "EnsureChannelFirstd must be among them; put what is not deterministic behind these"
             )
         odd = [key for key in volumes if not isinstance(key, str)]
         if odd:
@@ -118,11 +128,19 @@ def _found_to_json(found: Found) -> dict[str, Any]:
     return {
         "shape": list(found.shape),
         "counts": found.counts,
-        "positions": encode(
-            [np.asarray(part) for part in found.positions], paths={}, where="the positions of the crop"
-        ),
+        "positions": [_packed(part) for part in found.positions],
         "padding": found.padding,
     }
+
+
+def _packed(numbers: npt.NDArray[np.int64]) -> str:
+    """Positions, whose order means nothing, as text."""
+    steps = np.diff(np.sort(numbers), prepend=0)
+    return base64.b64encode(zlib.compress(steps.astype("<i8").tobytes(), 9)).decode()
+
+
+def _unpacked(text: str) -> npt.NDArray[np.int64]:
+    return np.cumsum(np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8"))
 
 
 class Unread:
@@ -184,7 +202,9 @@ class Unread:
 
 
 def _found_from_json(found: Mapping[str, Any]) -> Found:
-    return Found(tuple(found["shape"]), found["counts"], decode(found["positions"], paths={}), found["padding"])
+    return Found(
+        tuple(found["shape"]), found["counts"], [_unpacked(part) for part in found["positions"]], found["padding"]
+    )
 
 
 STORED_AS = {torch.bool: torch.uint8, torch.float16: torch.float32}

@@ -150,7 +150,7 @@ class Dataset(_Base):
             raise ConfigError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
         self.seed = as_whole(seed, "seed")
         self.transform = transform
-        self.plan = split(list(transform) if isinstance(transform, list | tuple) else transform)
+        self.plan = split(transform)
         items = [as_item(entry) if isinstance(entry, Mapping) else None for entry in data]
         for number, item in enumerate(items):
             if item is None:

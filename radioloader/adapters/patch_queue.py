@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import operator
+import os
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -100,7 +101,9 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         self._reset()
 
     def _reset(self) -> None:
-        self._epoch, self._last, self._base = -1, -1, 0
+        self._owner: tuple[int, int | None] | None = None
+        self._base, self._last, self._in_order = 0, -1, True
+        self._visits: Counter[int] = Counter()
         self._order: npt.NDArray[np.int64] = np.zeros((0, 2), np.int64)
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._cut: dict[int, tuple[Any, int]] = {}
@@ -109,7 +112,20 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_order", "_kept", "_lock", "_cut", "_cutting", "_waiting", "_pool", "_epoch", "_last", "_base")
+        left = (
+            "_owner",
+            "_base",
+            "_last",
+            "_in_order",
+            "_visits",
+            "_order",
+            "_kept",
+            "_lock",
+            "_cut",
+            "_cutting",
+            "_waiting",
+            "_pool",
+        )
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -193,7 +209,7 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
             raise IndexError(f"patch {number} is out of range, an epoch has {len(self)}")
         self._begin(number)
         waiting = self._waiting.pop(number, None)
-        patch = self._numbered(number) if waiting is None else waiting.result()
+        patch = self._numbered(number, self._common) if waiting is None else waiting.result()
         self._read_ahead(number)
         return self._finished(*patch)
 
@@ -233,29 +249,44 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         number = operator.index(key)
         self._begin(number)
         subject, patch = self._order[number].tolist()
-        return PatchKey(subject, patch, seed_of(*self._common) % 2**62)
+        return PatchKey(subject, patch, seed_of(*self._common, self._visits[number]) % 2**62)
 
     def _begin(self, number: int) -> None:
-        """A new epoch where the numbers start again."""
-        if self._epoch >= 0 and number > self._last:
-            self._last = number
-            return
+        """Take note of a number that is asked for. Number 0 after the numbers in their order begins a new epoch.
+
+        In a worker process the order is that of the worker's seed, which the workers of an epoch share; so it is whatever was asked
+        of the queue before the process was forked. Workers that persist keep it, and have other patches in each epoch.
+        """
         info = get_worker_info()
-        # Workers of one epoch have seeds in a row: all of them must give the patches the same order.
-        self._base = int(torch.randint(2**62, ()).item()) if info is None else int(info.seed) - int(info.id)
-        self._epoch, self._last = self._epoch + 1, number
+        owner = os.getpid(), None if info is None else int(info.seed)
+        if owner != self._owner:
+            if self._owner is not None and self._owner[0] != owner[0]:
+                self._reset()  # of the process that this one was forked from: its threads are not here
+            self._owner = owner
+            self._start(int(torch.randint(2**62, ()).item()) if info is None else int(info.seed) - int(info.id))
+        elif info is None and number == 0 and self._in_order and self._last >= 0:
+            self._start(int(torch.randint(2**62, ()).item()))
+        self._in_order = self._in_order and number == self._last + 1
+        self._last = number
+        self._visits[number] += 1
+
+    def _start(self, base: int) -> None:
+        self._base, self._last, self._in_order = base, -1, True
+        self._visits.clear()
         self._waiting.clear()
         self._kept, self._cut = OrderedDict(), {}
         self._order = self._ordered(generator("queue", *self._common))
 
     @property
     def _common(self) -> tuple[int | str, ...]:
-        return ("torchio", self._base, self._epoch)
+        return ("torchio", self._base)
 
     def _ordered(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """(n, 2) subject and number of each patch, in the order of ``tio.Queue``."""
         if self.subject_sampler is not None:
-            subjects = np.array([int(subject) for subject in self.subject_sampler], np.int64)
+            with torch.random.fork_rng(devices=[]):  # every worker is to find the same order
+                torch.manual_seed(self._base % 2**63)
+                subjects = np.array([int(subject) for subject in self.subject_sampler], np.int64)
         else:
             subjects = rng.permutation(len(self._counts)) if self.shuffle_subjects else np.arange(len(self._counts))
         counts = self._counts[subjects]
@@ -267,7 +298,7 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         return order
 
     def _read_ahead(self, number: int) -> None:
-        if not self.num_workers or get_worker_info() is not None:
+        if not self.num_workers or not self._in_order or get_worker_info() is not None:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.num_workers, "radioloader-queue")
@@ -275,26 +306,29 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         depth = min(2 * self.num_workers, self.max_length)
         for ahead in range(number + 1, min(number + 1 + depth, len(self._order))):
             if ahead not in self._waiting:
-                self._waiting[ahead] = self._pool.submit(self._numbered, ahead)
+                self._waiting[ahead] = self._pool.submit(self._numbered, ahead, self._common, 1)
 
-    def _numbered(self, number: int) -> tuple[Any, int]:
+    def _numbered(self, number: int, common: tuple[int | str, ...], visit: int | None = None) -> tuple[Any, int]:
+        """Patch ``number`` of the order, for the first, second, ... time that this process is asked for it."""
+        visit = self._visits[number] if visit is None else visit
         if self._lazy:
             subject, patch = self._order[number].tolist()
-            return self._patch(subject, patch, self._common)
+            return self._patch(subject, patch, (*common, visit))
         with self._cutting:
             if number not in self._cut:
-                self._cut = self._window(number)
+                self._cut = self._window(number, (*common, visit))
             return self._cut.pop(number)
 
-    def _window(self, number: int) -> dict[int, tuple[Any, int]]:
-        """All patches among which ``number`` was shuffled, subject by subject: each is transformed once for them."""
+    def _window(self, number: int, common: tuple[int | str, ...]) -> dict[int, tuple[Any, int]]:
+        """The patches among which ``number`` was shuffled, subject by subject: each is transformed once for them."""
         start = number // self.max_length * self.max_length
         part = self._order[start : start + self.max_length]
-        by_subject = np.argsort(part[:, 0], kind="stable")
+        # Where the numbers come in their order, those before this one have been taken.
+        first = number if self._in_order else start
         return {
-            start + place: self._patch(int(part[place, 0]), int(part[place, 1]), self._common)
-            for place in by_subject.tolist()
-            if start + place >= number
+            start + place: self._patch(int(part[place, 0]), int(part[place, 1]), common)
+            for place in np.argsort(part[:, 0], kind="stable").tolist()
+            if start + place >= first
         }
 
     @property

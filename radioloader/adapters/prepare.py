@@ -341,6 +341,18 @@ def _lost(task: _Task) -> _Outcome:
     )
 
 
+def _told(error: BaseException) -> str:
+    """An error and what it came from: MONAI's own says only which transform it was."""
+    told: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(told) < 5:
+        text = f"{type(current).__name__}: {current}"
+        if text not in told:
+            told.append(text)
+        current = current.__cause__
+    return "; because of ".join(told)
+
+
 def _prepare_item(task: _Task) -> _Outcome:
     """What runs in a worker process: never raises, and leaves nothing behind of an item that failed."""
     outcome = _Outcome(task.hash)
@@ -375,7 +387,7 @@ def _prepare_item(task: _Task) -> _Outcome:
     except MemoryError:
         outcome.failure = f"{task.item.name}: not enough memory; use fewer workers (num_workers=)"
     except Exception as error:  # one item must never stop the others
-        outcome.failure = f"{task.item.name}: {type(error).__name__}: {error}"
+        outcome.failure = f"{task.item.name}: {_told(error)}"
     finally:
         torch.set_num_threads(threads)
     if outcome.failure is not None:

@@ -36,7 +36,10 @@ class Item:
     @property
     def name(self) -> str:
         """The item in words."""
-        return ", ".join(self.files.values()) or ", ".join(f"{key}={value!r:.40}" for key, value in self.data.items())
+        # Also what is to be a file and is none.
+        texts = [value for value in self.data.values() if isinstance(value, str) and os.sep in value]
+        paths = dict.fromkeys([*self.files.values(), *texts])
+        return ", ".join(paths) or ", ".join(f"{key}={_short(value)}" for key, value in self.data.items())
 
     def subject(self, hash_: str) -> str:
         """Name of the first file without its suffix, and what tells it from others of that name."""
@@ -59,7 +62,7 @@ class Item:
         if not self.files:
             return ""
         stamps = [_stamp(file) for path in self.files.values() for file in _files(path)]
-        return json.dumps([stamps, digest({str(key): value for key, value in self.data.items()})])
+        return json.dumps([stamps, digest({str(key): value for key, value in self.data.items()}, files=False)])
 
     def hash(self) -> str:
         """SHA-256 in hex of the content of the files and of all else in the item. Not of where the files lie.
@@ -71,12 +74,12 @@ class Item:
         sum = hashlib.sha256()
         for place, path in self.files.items():
             for file in _files(path):
-                # Names count within a folder only, where readers go by them.
-                name = os.path.relpath(file, path) if os.path.isdir(path) else _suffix(file)
+                # Not the folder; but transforms may go by the name.
+                name = os.path.relpath(file, path if os.path.isdir(path) else os.path.dirname(path) or ".")
                 sum.update(f"{place}\0{name}\0".encode("utf-8", "surrogatepass"))
                 sum.update(_content(file))
         try:
-            sum.update(digest(_without_files(self.data)).encode())
+            sum.update(digest(_without_files(self.data), files=False).encode())
         except UnhashableError as error:
             raise UnhashableError(f"the item {self.name} cannot be told from another one: {error}") from error
         return sum.hexdigest()
@@ -93,11 +96,20 @@ def as_item(data: Mapping[Any, Any]) -> Item:
     return Item(data, dict(_paths(data)))
 
 
-def _paths(data: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in data.items():
-        for number, part in enumerate(value if isinstance(value, list | tuple) else [value]):
-            if _is_path(part):
-                yield (f"{key}[{number}]" if isinstance(value, list | tuple) else str(key)), str(part)
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{value!r:.40}" if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
+
+
+def _paths(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _paths(part, f"{place}[{key!r}]" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _paths(part, f"{place}[{number}]")
+    elif _is_path(value):
+        yield place, str(value)
 
 
 def _is_path(value: Any) -> bool:
@@ -106,20 +118,33 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value and len(value) < 4096 and os.path.exists(value)
 
 
-def _without_files(data: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {
-        key: ["file" if _is_path(part) else part for part in value]
-        if isinstance(value, list | tuple)
-        else ("file" if _is_path(value) else value)
-        for key, value in data.items()
-    }
+def _without_files(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_files(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_files(part) for part in value]
+    return "file" if _is_path(value) else value
 
 
 def _files(path: str) -> list[str]:
     """The files that a path stands for: of a pair both, of a folder all."""
     if not os.path.isdir(path):
-        return [str(file) for file in dict.fromkeys(source_files(path))] if path.lower().endswith(SUFFIXES) else [path]
+        if path.lower().endswith(SUFFIXES):
+            return [str(file) for file in dict.fromkeys(source_files(path))]
+        return [path, *_companions(path)]
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+
+
+def _companions(path: str) -> list[str]:
+    """The files with the voxels of a MetaImage or NRRD header."""
+    patterns = {".mhd": rb"(?im)^ElementDataFile\s*=\s*(.+?)\s*$", ".nhdr": rb"(?im)^data ?file:\s*(.+?)\s*$"}
+    pattern = patterns.get(os.path.splitext(path)[1].lower())
+    if pattern is None or not os.path.isfile(path):
+        return []
+    with open(path, "rb") as stream:
+        names = [os.fsdecode(name) for name in re.findall(pattern, stream.read(2**16))]
+    files = [os.path.join(os.path.dirname(path), name) for name in names]
+    return [file for file in files if os.path.isfile(file)]
 
 
 def _stamp(file: str) -> list[Any]:
@@ -136,9 +161,3 @@ def _content(file: str) -> bytes:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise FormatError(f"{file}: could not be read: {error.strerror or error}") from error
-
-
-def _suffix(file: str) -> str:
-    """What readers are chosen by."""
-    name = os.path.basename(file).lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), os.path.splitext(name)[1])

@@ -62,7 +62,11 @@ def split(transform: Any) -> Plan:
     Args:
         transform: A ``Compose``, one transform, or None.
     """
-    compose = transform if type(transform) is Compose else _compose([] if transform is None else [transform], Compose())
+    if type(transform) is Compose:
+        compose = transform
+    else:
+        parts = [] if transform is None else list(transform) if isinstance(transform, list | tuple) else [transform]
+        compose = _compose(parts, Compose())
     transforms = list(_flat(compose))
     steps: list[tuple[str, str, str]] = []
     if compose.unpack_items or compose.map_items is not True:

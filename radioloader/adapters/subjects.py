@@ -89,6 +89,8 @@ def _flat(transform: Any) -> Any:
 def _why_not_once(transform: Any) -> str | None:
     if not isinstance(transform, tio.Transform):
         return "a plain function"
+    if type(transform).__module__.partition(".")[0] != "torchio" or isinstance(transform, tio.Lambda):
+        return "not TorchIO's own, it may be random"
     if isinstance(transform, tio.transforms.augmentation.RandomTransform):
         return "random"
     parts = getattr(transform, "transforms", None)

@@ -175,3 +175,71 @@ def test_monais_transforms(datalist: list[dict[str, Any]]) -> None:
     mt.Compose(used)(datalist[0])
     assert digest(used) == plain  # what a transform keeps of the last item does not count
     assert digest(make(2.5)) != plain
+
+
+EDITS = {
+    "wraps": "import functools\nfrom scipy.ndimage import gaussian_filter\ndef scaled(f):\n    @functools.wraps(f)\n"
+    "    def inner(x): return x * {}\n    return inner\nthing = scaled(gaussian_filter)",
+    "enum": "import enum\nclass W(enum.Enum):\n    A = {}\nclass C:\n    def __init__(self): self.w = W.A\nthing = C()",
+    "method of an enum": "import enum\nclass W(enum.Enum):\n    A = 1\n    def f(self): return {}\nthing = [W.A]",
+    "R": "class C:\n    def __init__(self): self.R = {}\nthing = C()",
+    "named tuple": "from typing import NamedTuple\nclass W(NamedTuple):\n    a: int\n    def g(self): return {}\nthing = W(1)",
+    "list": "class L(list):\n    def g(self): return {}\nthing = L([1])",
+    "dunder": "class C:\n    __k__ = {}\nthing = C()",
+    "attribute of a function": "def f(x): return x * f.k\nf.k = {}\nthing = f",
+    "metaclass": "class M(type):\n    def g(cls): return {}\nclass C(metaclass=M): pass\nthing = C()",
+    "inherited": "class B:\n    def g(self): return {}\nclass C(B): pass\nthing = C()",
+    "property": "class C:\n    @property\n    def g(self): return {}\nthing = C()",
+    "closure": "def make(k):\n    def f(x): return x * k\n    return f\nthing = make({})",
+    "default": "def f(x, k={}): return x * k\nthing = f",
+    "inner": "def f(x):\n    def g(y): return y * {}\n    return g(x)\nthing = f",
+    "dataclass": "from dataclasses import dataclass\n@dataclass\nclass C:\n    k: int = {}\nthing = C()",
+    "global of a method": "K = {}\nclass C:\n    def g(self): return K\nthing = C()",
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_any_edit_of_a_users_code_is_noticed(name: str, tmp_path: Path) -> None:
+    def made(value: int) -> str:
+        return digest(module(tmp_path / "own_edited.py", EDITS[name].format(value)).thing)
+
+    assert made(2) == made(2) != made(3)
+
+
+@pytest.mark.parametrize("how", ["from own_k import K\n    return x * K", "import own_k\n    return x * own_k.K"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_a_function_imports_counts(how: str, inside: bool, tmp_path: Path) -> None:
+    first, rest = how.split("\n    ")
+    source = f"def f(x):\n    {first}\n    {rest}\n" if inside else f"{first}\ndef f(x):\n    {rest}\n"
+
+    def made(value: int) -> str:
+        module(tmp_path / "own_k.py", f"K = {value}\n")
+        helper = module(tmp_path / "own_h.py", source)
+        user = module(tmp_path / "own_u.py", "import own_h\ndef g(x):\n    return own_h.f(x)\n")
+        return digest([helper.f, user.g])
+
+    assert made(2) == made(2) != made(3)
+
+
+def test_a_file_that_a_transform_is_given_counts_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    path.write_bytes(b"one")
+    before = digest([str(path)]), digest(path)
+    assert digest([str(path)], files=False) != before[0]
+    path.write_bytes(b"two")
+    assert (digest([str(path)]) != before[0], digest(path) != before[1]) == (True, True)
+
+
+def test_loggers_and_locks_take_no_part(tmp_path: Path) -> None:
+    source = "import logging, threading\nlog, lock = logging.getLogger(__name__), threading.Lock()\n"
+    user = module(tmp_path / "own_log.py", source + "def f(x):\n    with lock:\n        log.info('x')\n    return x\n")
+    assert digest(user.f) == digest(user.f)
+
+
+def test_a_package_without_metadata_counts_by_its_code(tmp_path: Path) -> None:
+    (tmp_path / "site-packages").mkdir()
+
+    def made(value: int) -> str:
+        return digest(module(tmp_path / "site-packages" / "own_package.py", f"def f(x):\n    return x * {value}\n").f)
+
+    assert made(2) == made(2) != made(3)

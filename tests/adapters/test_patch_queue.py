@@ -83,6 +83,34 @@ def test_each_patch_comes_once_whatever_the_workers(workers: int, make: Callable
     assert seen[0] != seen[1]
 
 
+def test_what_was_asked_before_a_fork_does_not_matter(make: Callable[..., Any]) -> None:
+    queue = Queue(make(), 6, 4, tio.UniformSampler(16), num_workers=1)
+    queue[0]
+    for _ in range(2):
+        loader = tio.SubjectsLoader(queue, batch_size=2, num_workers=2, timeout=60, multiprocessing_context="fork")
+        subjects = [s for batch in loader for s in batch["obs_subject_id"]]
+        assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_orders_of_others(workers: int, make: Callable[..., Any]) -> None:
+    from torch.utils.data import RandomSampler
+
+    dataset = make()
+    random = Queue(dataset, 4, 4, tio.UniformSampler(16), RandomSampler(dataset), shuffle_subjects=False)
+    for queue, shuffle in ((random, False), (Queue(dataset, 4, 4, tio.UniformSampler(16)), True)):
+        loader = tio.SubjectsLoader(queue, batch_size=2, num_workers=workers, shuffle=shuffle)
+        epochs = []
+        for _ in range(3):
+            batches = list(loader)
+            subjects = [s for batch in batches for s in batch["obs_subject_id"]]
+            places = [tuple(place) for batch in batches for place in batch["location"].tolist()]
+            assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
+            assert len(set(zip(subjects, places, strict=True))) == 12
+            epochs.append(set(zip(subjects, places, strict=True)))
+        assert not epochs[0] & epochs[1]
+
+
 def test_the_same_after_torchs_seed(make: Callable[..., Any]) -> None:
     def places(seed: int, threads: int) -> list[Any]:
         torch.manual_seed(seed)

@@ -185,5 +185,5 @@ def test_torchios_brain_tutorial(datalist: list[dict[str, Any]], tmp_path: Path)
     for number in range(len(augmented)):
         patch = augmented[number]
         index = int(patch["obs_subject_id"][1:])
-        seed = seed_of("subject", *augmented._common, index)
+        seed = seed_of("subject", *augmented._common, 1, index)
         compare(patch, augment(tio.Compose(head)(subject(index)), seed))

@@ -275,3 +275,41 @@ def test_prepared_volumes_are_a_store_like_any_other(datalist: list[dict[str, An
         np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(want[0]))
         np.testing.assert_allclose(written.affine, want.affine, atol=1e-5)
         assert written.header.get_xyzt_units()[0] == "mm"
+
+
+def test_errors_say_what_they_came_from(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
+    missing = [{**datalist[0], "image": str(tmp_path / "absent.nii.gz")}]
+    with pytest.raises(
+        IngestError, match=r"absent.nii.gz.*because of .*(No such file|no reader|does not exist|cannot)"
+    ):
+        make(missing, pipeline(), tmp_path / "store")
+    with pytest.raises(IngestError, match=r"because of KeyError: .*imge"):
+        transform = mt.Compose([mt.LoadImaged(KEYS), mt.EnsureChannelFirstd(KEYS), mt.CropForegroundd(KEYS, "imge")])
+        make(datalist[:1], transform, tmp_path / "store")
+
+
+def test_tracking_of_metadata_is_part_of_the_preparation(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
+    from monai.data import set_track_meta
+
+    transform = mt.Compose([mt.LoadImaged(KEYS), mt.EnsureChannelFirstd(KEYS, channel_dim="no_channel")])
+    set_track_meta(False)
+    try:
+        plain = make(datalist[:1], transform, tmp_path / "store")[0]["image"]
+    finally:
+        set_track_meta(True)
+    assert type(plain) is torch.Tensor
+    tracked = make(datalist[:1], transform, tmp_path / "store")[0]["image"]
+    torch.testing.assert_close(tracked.affine, transform(datalist[0])["image"].affine)
+
+
+def test_a_list_of_transforms_is_a_pipeline(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
+    dataset = make(datalist[:1], list(pipeline().transforms), tmp_path / "store")
+    assert len(dataset[0]) == 2
+
+
+def test_many_classes_cost_little(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
+    crop = mt.RandCropByLabelClassesd(KEYS, "label", (8, 8, 8), num_classes=100)
+    array = np.random.default_rng(0).integers(0, 100, (1, 48, 48, 48)).astype(np.uint8)
+    dataset = make([{"image": array, "label": array}], mt.Compose([crop]), tmp_path / "store")
+    assert len(dataset._items[0].about) < 100_000
+    assert dataset[0][0]["label"].shape == (1, 8, 8, 8)
