@@ -32,9 +32,9 @@ def main():
         import monai.transforms as mt
         from monai.data import DataLoader
         from radioloader.monai import Dataset
-        crop = mt.RandCropByPosNegLabeld(["image"], "label", (32, 32, 32), 1, 1, 2)
         keys = ["image", "label"]
-        transform = mt.Compose([mt.LoadImaged(keys), mt.EnsureChannelFirstd(keys), crop, mt.SelectItemsd("image")])
+        crop = mt.RandCropByPosNegLabeld(keys, "label", (32, 32, 32), 1, 1, 2)
+        transform = mt.Compose([mt.LoadImaged(keys), mt.EnsureChannelFirstd(keys), crop])
         data = [{"image": str(path), "label": str(path)} for path in sorted(folder.glob("*.nii"))]
         loader = DataLoader(Dataset(data, transform, store=store, progress=False), batch_size=2, num_workers=4)
     else:
