@@ -48,7 +48,7 @@ class ItemPreparation:
     def settings(self) -> Any:
         return [looks_for(self._crop), self._track_meta]
 
-    def __call__(self, item: Item) -> Made:
+    def __call__(self, item: Item, hash_: str) -> Made:
         before = get_track_meta()
         set_track_meta(self._track_meta)  # this may be a process that was started afresh
         try:
@@ -57,7 +57,7 @@ class ItemPreparation:
             set_track_meta(before)
         if not isinstance(sample, Mapping):
             raise ConfigError(f"the deterministic transforms made a {type(sample).__name__} of it, expected a dict")
-        found = find(self._crop, sample, item.hash()) if self._crop is not None else None
+        found = find(self._crop, sample, hash_) if self._crop is not None else None
         gone = set(consumed(self._crop))
         volumes = {key: value for key, value in sample.items() if _is_volume(value)}
         if not volumes:

@@ -7,6 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,7 +209,7 @@ class Dataset(_Base):
         """Whether samples differ from epoch to epoch even when they are not shuffled."""
         return self.plan.random
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """One sample of each item."""
         shapes = [next(iter(item.volumes.values())).spatial_shape for item in self._items]
@@ -323,11 +324,10 @@ class Dataset(_Base):
     def _choose(self, asked: _Asked, requests: list[ReadRequest]) -> _Chosen:
         item = self._items[asked.volume]
         about, unread = self._unread.about(asked.volume), self._unread.sample(asked.volume)
-        name = self.describe(asked.volume)
         try:
             result, box = self._crop(unread, about["found"], seed=seed_of("crop", *asked.parts), name=item.hash)
         except Exception as error:
-            error.add_note(f"while a box was chosen in {name}, {asked.key!r}")
+            error.add_note(f"while a box was chosen in {self.describe(asked.volume)}, {asked.key!r}")
             raise
         for sample in result if isinstance(result, list) else [result]:
             for key, ref in item.volumes.items():

@@ -10,6 +10,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
 
     random = True
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """How many patches each subject has."""
         size = [int(n) for n in self.sampler.patch_size]

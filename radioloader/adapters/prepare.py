@@ -94,8 +94,8 @@ class Preparation(Protocol):
     def settings(self) -> Any:
         """What else decides what is kept."""
 
-    def __call__(self, item: Any) -> Made:
-        """The sample of an item."""
+    def __call__(self, item: Any, hash_: str) -> Made:
+        """The sample of an item, whose hash seeds what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def _prepare_item(task: _Task) -> _Outcome:
         torch.set_num_threads(task.threads)
         stamps = task.item.stamps()
         source = stamps if settled(stamps) else ""
-        made = task.preparation(task.item)
+        made = task.preparation(task.item, task.hash)
         # Hashed after the transforms read it: a change in between would be kept under the name of what was there before.
         if task.item.stamps() != stamps or task.item.hash() != task.hash:
             raise ConfigError("its files changed while they were read; run again")

@@ -39,6 +39,7 @@ class Starts:
     def _reset(self) -> None:
         self._kept: OrderedDict[str, npt.NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
+        self._seeded = SeededTransform(self._own)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_sampler": self._sampler}
@@ -60,13 +61,14 @@ class Starts:
             drawn = self._drawn(subject, name)
             x, y, z = drawn[rng.integers(len(drawn))].tolist()
             return (x, y, z)
-        return self._own(subject, torch_seed)
+        start: tuple[int, int, int] = self._seeded(subject, torch_seed)
+        return start
 
-    def _own(self, subject: Any, torch_seed: int) -> tuple[int, int, int]:
+    def _own(self, subject: Any) -> tuple[int, int, int]:
         """What the sampler chooses by itself."""
         sampler = copy.copy(self._sampler)
         sampler.crop = lambda subject, index_ini, patch_size: index_ini
-        x, y, z = (int(n) for n in SeededTransform(lambda one: next(iter(sampler(one))))(subject, torch_seed))
+        x, y, z = (int(n) for n in next(iter(sampler(subject))))
         return (x, y, z)
 
     def _drawn(self, subject: Any, name: str) -> npt.NDArray[np.int64]:

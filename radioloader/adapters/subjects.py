@@ -122,7 +122,7 @@ class SubjectPreparation:
     def settings(self) -> Any:
         return "torchio"
 
-    def __call__(self, item: StoreSubject) -> Made:
+    def __call__(self, item: StoreSubject, hash_: str) -> Made:
         subject = item.make()
         for transform in self._transforms:
             subject = transform(subject)

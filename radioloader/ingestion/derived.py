@@ -20,6 +20,7 @@ from radioloader.ingestion.statistics import occupied, statistics
 from radioloader.ingestion.subject import recipe_of
 from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, obs_row, pack_occupied, read_collections
 from radioloader.storage.store import Store, Transaction
+from radioloader.storage.table import newest
 from radioloader.storage.uri import join
 from radioloader.storage.writer import remove_volume, write_volume
 
@@ -127,7 +128,9 @@ def append_volumes(
             transaction.append(store.table("collections"), row)
         transaction.append(store.table("c", info.id, "obs"), {key: [row[key] for row in found] for key in found[0]})
     table = store.table("obs_meta")
-    known = set(table.read(["obs_subject_id"])["obs_subject_id"].tolist())
+    # Not those of a commit that never came: their rows lie in the table, and nobody sees them.
+    rows_now = newest(table.read(["obs_subject_id"]), transaction.commits, "obs_subject_id")
+    known = set(rows_now["obs_subject_id"].tolist())
     new = sorted({row["obs_subject_id"] for found in rows.values() for row in found} - known)
     if new:
         transaction.append(table, {"obs_subject_id": new})
