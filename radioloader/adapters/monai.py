@@ -152,6 +152,8 @@ class Dataset(_Base):
         self.seed = as_whole(seed, "seed")
         self.transform = transform
         self.plan = split(transform)
+        if isinstance(data, str | Mapping) or not isinstance(data, Sequence):
+            raise ConfigError(f"data is a {type(data).__name__}, expected a list of dicts such as {{'image': path}}")
         items = [as_item(entry) if isinstance(entry, Mapping) else None for entry in data]
         for number, item in enumerate(items):
             if item is None:
@@ -165,7 +167,7 @@ class Dataset(_Base):
             [item for item in items if item is not None],
             ItemPreparation(self.plan),
             prefix_id=prefix_id,
-            workers=num_workers or None,
+            workers=as_whole(num_workers or 0, "num_workers", minimum=0) or None,
             progress=progress,
             config=config,
         )

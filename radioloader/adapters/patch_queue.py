@@ -88,6 +88,12 @@ class Queue(TorchDataset):  # type: ignore[type-arg]
         self.seed = as_whole(seed, "seed")
         if shuffle_subjects and subject_sampler is not None:
             raise ConfigError("shuffle_subjects cannot be set when a subject_sampler is given")
+        if not isinstance(subjects_dataset, tio.SubjectsDataset):
+            raise ConfigError(f"subjects_dataset is a {type(subjects_dataset).__name__}, expected a SubjectsDataset")
+        if not isinstance(sampler, tio.data.sampler.sampler.PatchSampler):
+            raise ConfigError(
+                f"sampler={sampler!r} is no sampler of TorchIO; give an object such as tio.UniformSampler(64)"
+            )
         if patch_transform is not None and not callable(patch_transform):
             raise ConfigError(f"patch_transform must be callable, got {type(patch_transform).__name__}")
         self.subjects_dataset, self.sampler, self.subject_sampler = subjects_dataset, sampler, subject_sampler

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from radioloader._checks import as_whole
 from radioloader._optional import require
 from radioloader.config import StorageConfig
 from radioloader.datasets.table import HasSnapshot, snapshot_of
@@ -124,7 +125,7 @@ def _prepare(
         items,
         SubjectPreparation(head),
         prefix_id=prefix_id,
-        workers=workers or None,
+        workers=as_whole(workers or 0, "num_workers", minimum=0) or None,
         progress=progress,
         config=reader.config,
     )

@@ -51,3 +51,21 @@ def make_datalist(
 def datalist(make_datalist: Callable[..., list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Three items. Do not change the files."""
     return make_datalist(tmp_path_factory.mktemp("datalist"))
+
+
+@pytest.fixture(scope="session")
+def brain_store(datalist: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The items as subjects s0, s1, s2 of a store: collections T1w and tissue, column age. Do not change it."""
+    import radioloader as rl
+
+    root = tmp_path_factory.mktemp("brain_store")
+    (root / "meta.csv").write_text(
+        "subject_id,age\n" + "".join(f"s{i},{item['age']}\n" for i, item in enumerate(datalist))
+    )
+    sources = {
+        name: {f"s{number}": item[key] for number, item in enumerate(datalist)}
+        for name, key in (("T1w", "image"), ("tissue", "label"))
+    }
+    uri = str(root / "store")
+    assert rl.ingest(uri, sources, labels=["tissue"], obs_meta=root / "meta.csv", workers=1).ok
+    return uri

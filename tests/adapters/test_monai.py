@@ -280,6 +280,10 @@ def test_the_line_of_a_script_is_all_that_changes(datalist: list[dict[str, Any]]
         Dataset(datalist, training(), store=store, cache_rates=1.0)
     with pytest.raises(ConfigError, match="store is missing"):
         Dataset(datalist, training())
+    with pytest.raises(ConfigError, match=r"data is a dict, expected a list of dicts"):
+        Dataset(datalist[0], training(), store=store)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="num_workers"):
+        Dataset(datalist, training(), store=store, num_workers=-1)
     with pytest.raises(ConfigError, match=r"data\[0\] is a str"):
         Dataset(["a"], training(), store=store)
 

@@ -20,22 +20,10 @@ from radioloader.errors import ConfigError  # noqa: E402
 from radioloader.torchio import Queue, SubjectsDataset  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def store(datalist: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The brain as three subjects."""
-    sources = {
-        name: {f"s{number}": item[key] for number, item in enumerate(datalist)}
-        for name, key in (("T1w", "image"), ("tissue", "label"))
-    }
-    uri = str(tmp_path_factory.mktemp("queue") / "store")
-    assert rl.ingest(uri, sources, labels=["tissue"], workers=1).ok
-    return uri
-
-
 @pytest.fixture
-def make(store: str) -> Callable[..., Any]:
+def make(brain_store: str) -> Callable[..., Any]:
     def dataset(transform: Any = None) -> Any:
-        return SubjectsDataset(store, {"t1": "T1w"}, {"seg": "tissue"}, transform, progress=False, num_workers=1)
+        return SubjectsDataset(brain_store, {"t1": "T1w"}, {"seg": "tissue"}, transform, progress=False, num_workers=1)
 
     return dataset
 
@@ -51,6 +39,17 @@ def identity(patch: Any, voxels: list[np.ndarray[Any, Any]]) -> tuple[int, ...]:
     a, b, c, d, e, f = (int(n) for n in patch["location"])
     assert np.array_equal(patch["t1"].data[0].numpy(), voxels[number][a:d, b:e, c:f])
     return (number, a, b, c)
+
+
+def taken(loader: Any) -> set[tuple[Any, ...]]:
+    """Subject and place of each patch of an epoch, in which each subject has its four."""
+    batches = list(loader)
+    subjects = [s for batch in batches for s in batch["obs_subject_id"]]
+    places = [tuple(place) for batch in batches for place in batch["location"].tolist()]
+    assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
+    found = set(zip(subjects, places, strict=True))
+    assert len(found) == 12
+    return found
 
 
 def test_every_patch_once_in_the_order_of_torchio(make: Callable[..., Any], voxels: list[Any]) -> None:
@@ -72,15 +71,7 @@ def test_every_patch_once_in_the_order_of_torchio(make: Callable[..., Any], voxe
 def test_each_patch_comes_once_whatever_the_workers(workers: int, make: Callable[..., Any]) -> None:
     queue = Queue(make(), 6, 4, tio.UniformSampler(16), num_workers=2)
     loader = tio.SubjectsLoader(queue, batch_size=2, num_workers=workers, persistent_workers=workers == 2)
-    seen: list[list[tuple[Any, ...]]] = []
-    for _ in range(2):
-        batches = list(loader)
-        subjects = [s for batch in batches for s in batch["obs_subject_id"]]
-        places = [tuple(place) for batch in batches for place in batch["location"].tolist()]
-        assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
-        assert len(set(zip(subjects, places, strict=True))) == 12
-        seen.append(places)
-    assert seen[0] != seen[1]
+    assert not taken(loader) & taken(loader)
 
 
 def test_what_was_asked_before_a_fork_does_not_matter(make: Callable[..., Any]) -> None:
@@ -88,8 +79,7 @@ def test_what_was_asked_before_a_fork_does_not_matter(make: Callable[..., Any]) 
     queue[0]
     for _ in range(2):
         loader = tio.SubjectsLoader(queue, batch_size=2, num_workers=2, timeout=60, multiprocessing_context="fork")
-        subjects = [s for batch in loader for s in batch["obs_subject_id"]]
-        assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
+        taken(loader)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,14 +90,7 @@ def test_orders_of_others(workers: int, make: Callable[..., Any]) -> None:
     random = Queue(dataset, 4, 4, tio.UniformSampler(16), RandomSampler(dataset), shuffle_subjects=False)
     for queue, shuffle in ((random, False), (Queue(dataset, 4, 4, tio.UniformSampler(16)), True)):
         loader = tio.SubjectsLoader(queue, batch_size=2, num_workers=workers, shuffle=shuffle)
-        epochs = []
-        for _ in range(3):
-            batches = list(loader)
-            subjects = [s for batch in batches for s in batch["obs_subject_id"]]
-            places = [tuple(place) for batch in batches for place in batch["location"].tolist()]
-            assert Counter(subjects) == {"s0": 4, "s1": 4, "s2": 4}
-            assert len(set(zip(subjects, places, strict=True))) == 12
-            epochs.append(set(zip(subjects, places, strict=True)))
+        epochs = [taken(loader) for _ in range(3)]
         assert not epochs[0] & epochs[1]
 
 
@@ -260,6 +243,10 @@ def test_wrong_arguments(make: Callable[..., Any]) -> None:
         Queue(make(), 6, 4, tio.UniformSampler(16), range(3))
     with pytest.raises(ConfigError, match="patch_transform must be callable"):
         Queue(make(), 6, 4, tio.UniformSampler(16), patch_transform=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="is no sampler of TorchIO"):
+        Queue(make(), 6, 4, tio.UniformSampler)
+    with pytest.raises(ConfigError, match="subjects_dataset is a NoneType"):
+        Queue(None, 6, 4, tio.UniformSampler(16))
     with pytest.raises(IndexError, match="patch 12 is out of range"):
         Queue(make(), 6, 4, tio.UniformSampler(16))[12]
     with pytest.raises(RuntimeError, match="cannot be larger"):

@@ -313,3 +313,22 @@ def test_many_classes_cost_little(datalist: list[dict[str, Any]], tmp_path: Path
     dataset = make([{"image": array, "label": array}], mt.Compose([crop]), tmp_path / "store")
     assert len(dataset._items[0].about) < 100_000
     assert dataset[0][0]["label"].shape == (1, 8, 8, 8)
+
+
+def test_what_a_killed_preparation_did_not_commit_is_written_again(
+    datalist: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a commit that never came lie in the tables: their subjects are as unknown as before."""
+    from radioloader.storage.store import Transaction
+
+    def killed(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    transform = mt.Compose(pipeline().transforms[:4])
+    with monkeypatch.context() as patched:
+        patched.setattr(Transaction, "commit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(datalist[:1], transform, tmp_path / "store")
+    assert rl.open(tmp_path / "store").snapshot.subject_ids == []
+    make(datalist[:1], transform, tmp_path / "store")
+    assert len(rl.open(tmp_path / "store").snapshot.subject_ids) == 1

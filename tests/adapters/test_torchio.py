@@ -20,25 +20,11 @@ from radioloader.torchio import SubjectsDataset  # noqa: E402
 IMAGES = ("t1", "seg")
 
 
-@pytest.fixture(scope="module")
-def store(datalist: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The brain as three subjects, with an age."""
-    root = tmp_path_factory.mktemp("torchio")
-    (root / "meta.csv").write_text("subject_id,age\n" + "".join(f"s{i},{30 + i}\n" for i in range(3)))
-    sources = {
-        name: {f"s{number}": item[key] for number, item in enumerate(datalist)}
-        for name, key in (("T1w", "image"), ("tissue", "label"))
-    }
-    uri = str(root / "store")
-    assert rl.ingest(uri, sources, labels=["tissue"], obs_meta=root / "meta.csv", workers=1).ok
-    return uri
-
-
 @pytest.fixture
-def make(store: str, tmp_path: Path) -> Callable[..., Any]:
+def make(brain_store: str, tmp_path: Path) -> Callable[..., Any]:
     def dataset(transform: Any = None, **more: Any) -> Any:
         more = {"progress": False, "num_workers": 1, "prepared": tmp_path / "prepared", **more}
-        return SubjectsDataset(store, {"t1": "T1w"}, {"seg": "tissue"}, transform, **more)
+        return SubjectsDataset(brain_store, {"t1": "T1w"}, {"seg": "tissue"}, transform, **more)
 
     return dataset
 
@@ -233,10 +219,10 @@ def test_loaders_of_subjects(make: Callable[..., Any], files: list[Any]) -> None
         assert torch.equal(batches[0]["t1"][tio.DATA][1], tio.CropOrPad(32)(files[1]).t1.data)
 
 
-def test_our_datasets_take_torchios_transforms(store: str) -> None:
+def test_our_datasets_take_torchios_transforms(brain_store: str) -> None:
     transform = tio.Compose([tio.RandomFlip(axes=0, flip_probability=1), tio.RandomNoise()])
-    dataset = rl.PatchDataset(store, image="T1w", label="tissue", patch_size=16, transform=transform)
-    plain = rl.PatchDataset(store, image="T1w", label="tissue", patch_size=16)
+    dataset = rl.PatchDataset(brain_store, image="T1w", label="tissue", patch_size=16, transform=transform)
+    plain = rl.PatchDataset(brain_store, image="T1w", label="tissue", patch_size=16)
     key = rl.PatchKey(0, 3, 1)
     sample, before = dataset[key], plain[key]
     assert torch.equal(sample["label"], before["label"].flip(1))
@@ -248,8 +234,8 @@ def test_our_datasets_take_torchios_transforms(store: str) -> None:
     assert torch.equal(batches[0]["image"], batches[1]["image"])
 
 
-def test_label_maps_of_our_datasets_are_resampled_as_labels(store: str) -> None:
-    dataset = rl.PatchDataset(store, image="T1w", label="tissue", patch_size=24, transform=tio.Resample(1.3))
+def test_label_maps_of_our_datasets_are_resampled_as_labels(brain_store: str) -> None:
+    dataset = rl.PatchDataset(brain_store, image="T1w", label="tissue", patch_size=24, transform=tio.Resample(1.3))
     sample = dataset[rl.PatchKey(0, 0, 0)]
     assert set(sample["label"].unique().tolist()) <= {0, 1, 2}
     assert sample["image"].shape[1:] == sample["label"].shape[1:]
@@ -258,20 +244,20 @@ def test_label_maps_of_our_datasets_are_resampled_as_labels(store: str) -> None:
     torch.testing.assert_close(spacing, torch.full((3,), 1.3, dtype=torch.float64))
 
 
-def test_slices_of_our_datasets(store: str) -> None:
+def test_slices_of_our_datasets(brain_store: str) -> None:
     flip = tio.RandomFlip(axes=0, flip_probability=1)
-    with_flip = rl.SliceDataset(store, image="T1w", label="tissue", transform=flip)
-    sample, plain = with_flip[40], rl.SliceDataset(store, image="T1w", label="tissue")[40]
+    with_flip = rl.SliceDataset(brain_store, image="T1w", label="tissue", transform=flip)
+    sample, plain = with_flip[40], rl.SliceDataset(brain_store, image="T1w", label="tissue")[40]
     assert torch.equal(sample["image"], plain["image"].flip(1))
     assert torch.equal(sample["label"], plain["label"].flip(1))
 
 
-def test_wrong_arguments(store: str, make: Callable[..., Any]) -> None:
+def test_wrong_arguments(brain_store: str, make: Callable[..., Any]) -> None:
     with pytest.raises(KeyNotFoundError, match="no collection 'T2w'"):
-        SubjectsDataset(store, "T2w")
+        SubjectsDataset(brain_store, "T2w")
     with pytest.raises(KeyNotFoundError, match=r"no subjects \['s9'\]"):
         make(subjects=["s0", "s9"])
     with pytest.raises(ConfigError, match="image is empty"):
-        SubjectsDataset(store, [])
+        SubjectsDataset(brain_store, [])
     with pytest.raises(ConfigError, match="'t1' is the name of more than one"):
-        SubjectsDataset(store, {"t1": "T1w"}, {"t1": "tissue"})
+        SubjectsDataset(brain_store, {"t1": "T1w"}, {"t1": "tissue"})
