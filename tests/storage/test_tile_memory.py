@@ -1,4 +1,4 @@
-"""Tiles that are decoded into memory of any order, strides and dtype, and into nothing beside it."""
+"""Tiles that are decoded into memory of any order, strides and dtype, and into nothing beside it; and what is read for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radioloader import Box, TileConfig, VolumeReader, VolumeRef
+from radioloader import Box, ReadConfig, StorageConfig, TileConfig, VolumeReader, VolumeRef
 from radioloader.storage import _fragment
 from radioloader.storage.schema import DTYPES
 from tests.storage.test_tiles import blobs, handle_of
@@ -102,3 +102,36 @@ def test_what_does_not_fit_is_refused(put: Callable[..., VolumeRef], tmp_path: P
     for wrong in ([(0, 8), (0, 7), (0, 7)], [(-1, 6), (0, 7), (0, 7)], [(3, 2), (0, 7), (0, 7)]):
         with pytest.raises(_fragment.UnknownLayout):
             handle.read(wrong, np.empty([max(b - a + 1, 0) for a, b in wrong], np.int16))
+
+
+def bytes_read() -> int:
+    """What this process has asked files for so far, and what asking that takes."""
+    with open("/proc/self/io", "rb", buffering=0) as file:
+        return int(file.read().split()[1])
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/io").exists(), reason="needs Linux, which counts the bytes that a process reads"
+)
+@pytest.mark.parametrize(
+    "box", [Box((9, 9, 9), (14, 15, 13)), Box((7, 7, 7), (25, 9, 17)), Box((0, 5, 0), (40, 6, 40))]
+)
+def test_no_more_is_read_from_disk_than_the_tiles_under_the_box(
+    box: Box, put: Callable[..., VolumeRef], tmp_path: Path, tile_code: str
+) -> None:
+    array = np.random.default_rng(0).integers(
+        -1000, 1000, (40, 40, 40), dtype=np.int16
+    )  # no tile is stored as a constant
+    ref = put(tmp_path, array, tile=TileConfig(extent=8))
+    config = StorageConfig(read=ReadConfig(max_workers=1))
+    with VolumeReader(config) as reader:
+        reader.read(ref, Box((0, 0, 0), (1, 1, 1)))  # opens the array
+        stored = np.diff(reader._handle(ref)[0]._fragment.offsets).reshape(5, 5, 5)
+        before = bytes_read()
+        counting = bytes_read() - before
+        before = bytes_read()
+        voxels = reader.read(ref, box)
+        read = bytes_read() - before - counting
+    np.testing.assert_array_equal(voxels, array[box.slices()])
+    tiles = stored[tuple(slice(a // 8, -(-b // 8)) for a, b in zip(box.start, box.stop, strict=True))]
+    assert 0 < read <= tiles.sum()
