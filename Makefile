@@ -26,7 +26,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/radioloader demo --out "$(OUT)"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 stress: $(VENV)/.installed-dev
 	RADIOLOADER_STRESS=1 $(BIN)/python -m pytest --timeout=3600
