@@ -26,6 +26,7 @@ _EXPORTS = {
     "KeySampler": "samplers.samplers",
     "PatchDataset": "datasets.patch",
     "PatchKey": "types",
+    "PredictReport": "inference.report",
     "RadiObject": "container.radiobject",
     "RadioloaderError": "errors",
     "ReadConfig": "config",
@@ -62,6 +63,7 @@ _EXPORTS = {
     "ingest": "ingestion.pipeline",
     "k_folds": "datasets.split",
     "open": "container.radiobject",
+    "predict": "inference.predict",
     "set_epoch": "datasets.factory",
     "split_by_column": "datasets.split",
     "split_subjects": "datasets.split",
@@ -109,6 +111,8 @@ if TYPE_CHECKING:
     from radioloader.datasets.transforms import IntensityNormalize as IntensityNormalize
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset
     from radioloader.errors import RadioloaderError as RadioloaderError
+    from radioloader.inference.predict import predict as predict
+    from radioloader.inference.report import PredictReport as PredictReport
     from radioloader.ingestion.pipeline import ingest as ingest
     from radioloader.ingestion.report import IngestReport as IngestReport
     from radioloader.samplers.centres import ForegroundPositions as ForegroundPositions

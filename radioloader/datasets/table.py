@@ -88,7 +88,7 @@ class SubjectTable:
         extra: Sequence[str] = (),
     ) -> None:
         chosen = _choose(snapshot, available, subjects)
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.collections = [*image, *([label] if label is not None else []), *extra]
         self._images = len(image)
         self._has_label = label is not None
@@ -121,7 +121,7 @@ class SubjectTable:
     def shared(self) -> dict[str, Any]:
         """What another process on this machine makes this table of, small and picklable."""
         return {
-            name: value for name, value in self.__dict__.items() if name not in ("_refs", "_snapshot", "columns")
+            name: value for name, value in self.__dict__.items() if name not in ("_refs", "snapshot", "columns")
         } | {"columns": self.columns.__getstate__()}
 
     @classmethod
@@ -133,7 +133,7 @@ class SubjectTable:
         """
         table = cls.__new__(cls)
         table.__dict__.update(shared)
-        table._snapshot, table._refs = snapshot, {}
+        table.snapshot, table._refs = snapshot, {}
         table.columns = Columns.__new__(Columns)
         table.columns.__setstate__(shared["columns"])
         return table
@@ -215,9 +215,9 @@ class SubjectTable:
     def details(self, number: int, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """(n,) columns of what ingest noted, such as ``stat_max``, of each subject's volume in collection ``number``."""
         name = self.collections[number]
-        index = self._snapshot.index(name)
+        index = self.snapshot.index(name)
         place = np.array([index.place(obs_id) for obs_id in self.columns[f"obs_id.{number}"].tolist()], dtype=np.int64)
-        return {key: values[place] for key, values in self._snapshot.details(name, names).items()}
+        return {key: values[place] for key, values in self.snapshot.details(name, names).items()}
 
     def foreground(self) -> dict[str, npt.NDArray[Any]]:
         """The label's foreground index as columns; see :func:`~radioloader.storage.foreground.read_foreground`.
@@ -227,8 +227,8 @@ class SubjectTable:
         """
         number = self._images
         found = read_foreground(
-            self._snapshot.store,
-            self._snapshot.index(self.collections[number]),
+            self.snapshot.store,
+            self.snapshot.index(self.collections[number]),
             self.columns[f"obs_id.{number}"].tolist(),
         )
         lacking = np.flatnonzero(np.diff(found["foreground.first"]) == 0)
@@ -245,9 +245,9 @@ class SubjectTable:
         Raises:
             ConfigError: It is missing for a subject.
         """
-        place = {subject: i for i, subject in enumerate(self._snapshot.subject_ids)}
+        place = {subject: i for i, subject in enumerate(self.snapshot.subject_ids)}
         subjects = self.columns["subjects"].tolist()
-        values = self._snapshot.metadata([column])[column][[place[subject] for subject in subjects]]
+        values = self.snapshot.metadata([column])[column][[place[subject] for subject in subjects]]
         if values.dtype.kind == "M":
             texts: npt.NDArray[Any] = np.datetime_as_string(values, unit="auto").astype(object)
             texts[np.isnat(values)] = None

@@ -29,6 +29,7 @@ from radioloader.geometry import affine_problem, spacing
 __all__ = [
     "SUFFIXES",
     "NiftiHeader",
+    "header_for",
     "make_header",
     "read_header",
     "read_voxels",
@@ -235,6 +236,22 @@ def make_header(shape: Sequence[int], dtype: npt.DTypeLike, affine: npt.NDArray[
     return block
 
 
+def header_for(block: bytes, dtype: npt.DTypeLike, *, slope: float = 1.0) -> bytes:
+    """The header block of other voxels on the grid of ``block``: all that says what its values mean is taken out."""
+    header = _nibabel_header(block)
+    _describe(header, np.dtype(dtype), slope)
+    plain: bytes = header.binaryblock
+    return plain
+
+
+def _describe(header: Any, dtype: np.dtype[Any], slope: float = 1.0) -> None:
+    header.set_data_dtype(dtype)
+    header["scl_slope"], header["scl_inter"] = slope, 0.0
+    # What the source says of its values (the window to show them in, what they mean) is not true of these.
+    header["cal_min"], header["cal_max"] = 0.0, 0.0
+    header.set_intent(0, name="")
+
+
 def write_nifti(
     path: str | os.PathLike[str], voxels: npt.NDArray[Any], *, block: bytes, dtype: np.dtype[Any] | None = None
 ) -> None:
@@ -256,11 +273,7 @@ def write_nifti(
         raise FormatError(f"{path}: cannot be written, it is a folder; give the name of a file")
     header = _nibabel_header(block)
     if dtype is not None:
-        header.set_data_dtype(dtype)
-        header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-        # What the source says of its values (the window to show them in, what they mean) is not true of these.
-        header["cal_min"], header["cal_max"] = 0.0, 0.0
-        header.set_intent(0, name="")
+        _describe(header, dtype)
     if tuple(header.get_data_shape()) != voxels.shape:
         header.set_data_shape(voxels.shape)
     # A pair's header becomes that of a single file.

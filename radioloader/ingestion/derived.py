@@ -16,15 +16,36 @@ import tiledb
 from radioloader.config import StorageConfig
 from radioloader.formats.nifti import make_header
 from radioloader.geometry import axcodes, spacing
-from radioloader.ingestion.statistics import occupied, statistics
+from radioloader.ingestion.statistics import foreground, occupied, statistics
 from radioloader.ingestion.subject import recipe_of
-from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, obs_row, pack_occupied, read_collections
+from radioloader.storage.catalog import COLLECTION_TABLES, columns_of, obs_row, pack_occupied, read_collections
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
 from radioloader.storage.uri import join
 from radioloader.storage.writer import remove_volume, write_volume
 
-__all__ = ["DerivedVolume", "append_volumes", "discard_volumes", "write_derived"]
+__all__ = [
+    "DerivedVolume",
+    "SourceGrid",
+    "append_volumes",
+    "begin_collection",
+    "collection_id",
+    "discard_volumes",
+    "write_derived",
+]
+
+
+@dataclass(frozen=True)
+class SourceGrid:
+    """The grid of the file that a volume comes from, on which it is exported.
+
+    Attributes:
+        header: NIfTI header block.
+        axcodes: Axis codes of the file.
+    """
+
+    header: bytes
+    axcodes: str
 
 
 @dataclass(frozen=True)
@@ -34,10 +55,12 @@ class DerivedVolume:
     Attributes:
         collection: Name of its collection.
         row: Its row in the collection's ``obs`` table.
+        foreground: Rows of the foreground index, of a label.
     """
 
     collection: str
     row: dict[str, Any]
+    foreground: tuple[dict[str, Any], ...] = ()
 
 
 def collection_id(name: str) -> str:
@@ -56,6 +79,9 @@ def write_derived(
     source: str,
     source_hash: str,
     config: StorageConfig,
+    kind: str = "image",
+    slope: float = 1.0,
+    grid: SourceGrid | None = None,
 ) -> DerivedVolume:
     """Write the voxels of a volume.
 
@@ -69,13 +95,18 @@ def write_derived(
         source: What it was computed from.
         source_hash: Tells its sources from others.
         config: Tiles, filters, access.
+        kind: ``"image"`` or ``"label"``, which gets a foreground index.
+        slope: Multiplied to the stored values.
+        grid: The file's that it comes from; None: it lies on the volume's own grid.
 
     Raises:
         StoreWriteError: No permission, no space, or the object store refused.
         FormatError: The dtype cannot be stored.
     """
     codes = axcodes(affine)
-    numbers = statistics(voxels, 1.0, 0.0)
+    numbers = statistics(voxels, slope, 0.0)
+    content_hash = hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest()
+    index = foreground(voxels, bytes.fromhex(content_hash), slope=slope) if kind == "label" else []
     owner = f"subject {subject!r}, collection {collection!r}"
     uri = write_volume(store.collection_uri(collection_id(collection)), voxels, codes=codes, config=config, owner=owner)
     row = obs_row(
@@ -84,21 +115,47 @@ def write_derived(
         uri=uri,
         shape=voxels.shape,
         dtype=voxels.dtype.name,
-        slope=1.0,
+        slope=slope,
         intercept=0.0,
         affine=affine,
         spacing=spacing(affine),
         axcodes=codes,
-        source_axcodes=codes,
-        header=make_header(voxels.shape, voxels.dtype, affine),
+        source_axcodes=codes if grid is None else grid.axcodes,
+        header=make_header(voxels.shape, voxels.dtype, affine) if grid is None else grid.header,
         source=source,
         source_hash=source_hash,
-        content_hash=hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest(),
+        content_hash=content_hash,
         recipe=recipe_of(None, config),
-        occupied=pack_occupied(occupied(voxels, numbers["stat_min"])),
+        occupied=pack_occupied(occupied(voxels, 0.0 if kind == "label" else numbers["stat_min"] / slope)),
         statistics=numbers,
     )
-    return DerivedVolume(collection, row)
+    return DerivedVolume(collection, row, tuple({"obs_id": obs_id, **found} for found in index))
+
+
+def begin_collection(
+    store: Store, transaction: Transaction, name: str, kind: str, recipe: Mapping[str, Any], *, drop: Iterable[str] = ()
+) -> None:
+    """Append the row of a collection of computed volumes, which takes the place of an older one. With the commit it exists.
+
+    Args:
+        store: The store.
+        transaction: Its writer's.
+        name: The collection.
+        kind: ``"image"`` or ``"label"``.
+        recipe: How its volumes are made.
+        drop: Ids of volumes of the older one that are no longer part of it.
+    """
+    id_ = collection_id(name)
+    store.create_collection(id_, COLLECTION_TABLES)
+    row = {"collection_id": [id_], "name": [name], "kind": [kind], "recipe": [json.dumps(dict(recipe), sort_keys=True)]}
+    transaction.append(store.table("collections"), row)
+    dropped = set(drop)
+    if dropped:
+        table = store.table("c", id_, "obs")
+        rows = newest(table.read(), transaction.commits, "obs_id")
+        places = [place for place, obs_id in enumerate(rows["obs_id"].tolist()) if obs_id in dropped]
+        gone = {column: rows[column][places].tolist() for column in table.columns()}
+        transaction.append(table, gone | {"deleted": [True] * len(places)})
 
 
 def append_volumes(
@@ -116,22 +173,21 @@ def append_volumes(
         recipes: How the volumes of a collection were made, by its name.
     """
     existing = read_collections(store, transaction.commits)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for volume in volumes:
-        rows.setdefault(volume.collection, []).append(volume.row)
-    for name, found in rows.items():
-        info = existing.get(name) or CollectionInfo(collection_id(name), name, "image", recipes(name))
+    volumes = list(volumes)
+    for name in dict.fromkeys(volume.collection for volume in volumes):
         if name not in existing:
-            store.create_collection(info.id, COLLECTION_TABLES)
-            recipe = json.dumps(dict(info.recipe), sort_keys=True)
-            row = {"collection_id": [info.id], "name": [name], "kind": [info.kind], "recipe": [recipe]}
-            transaction.append(store.table("collections"), row)
-        transaction.append(store.table("c", info.id, "obs"), {key: [row[key] for row in found] for key in found[0]})
+            begin_collection(store, transaction, name, "image", recipes(name))
+        id_ = existing[name].id if name in existing else collection_id(name)
+        mine = [volume for volume in volumes if volume.collection == name]
+        transaction.append(store.table("c", id_, "obs"), columns_of([volume.row for volume in mine]))
+        index = [row for volume in mine for row in volume.foreground]
+        if index:
+            transaction.append(store.table("c", id_, "foreground"), columns_of(index))
     table = store.table("obs_meta")
     # Not those of a commit that never came: their rows lie in the table, and nobody sees them.
     rows_now = newest(table.read(["obs_subject_id"]), transaction.commits, "obs_subject_id")
     known = set(rows_now["obs_subject_id"].tolist())
-    new = sorted({row["obs_subject_id"] for found in rows.values() for row in found} - known)
+    new = sorted({volume.row["obs_subject_id"] for volume in volumes} - known)
     if new:
         transaction.append(table, {"obs_subject_id": new})
 

@@ -24,7 +24,7 @@ from radioloader.ingestion.subject import (
     ingest_subject,
     recipe_of,
 )
-from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, read_collections, read_index
+from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, columns_of, read_collections, read_index
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
@@ -224,10 +224,10 @@ class Job:
             if new and name not in self._made:
                 self._store.create_collection(info.id, COLLECTION_TABLES)
                 self._made.add(name)
-            self._transaction.append(self._store.table("c", info.id, "obs"), _columns(rows))
+            self._transaction.append(self._store.table("c", info.id, "obs"), columns_of(rows))
             foreground = [row for result in finished for row in result.foreground.get(name, [])]
             if foreground:
-                self._transaction.append(self._store.table("c", info.id, "foreground"), _columns(foreground))
+                self._transaction.append(self._store.table("c", info.id, "foreground"), columns_of(foreground))
             if new:
                 row = {"collection_id": [info.id], "name": [name], "kind": [info.kind], "recipe": [self._recipe]}
                 self._transaction.append(self._store.table("collections"), row)
@@ -265,10 +265,6 @@ def _lost(task: SubjectTask) -> SubjectResult:
 def _some(subjects: Iterable[str]) -> str:
     names = sorted(subjects)
     return ", ".join(repr(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _scalar(value: Any) -> Any:

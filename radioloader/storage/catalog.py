@@ -26,6 +26,7 @@ __all__ = [
     "FOREGROUND_COORDINATES",
     "CollectionInfo",
     "VolumeIndex",
+    "columns_of",
     "obs_row",
     "occupied_slices",
     "pack_occupied",
@@ -239,3 +240,8 @@ def obs_row(
         **dict(zip(_SPACING, spacing, strict=True)),
         **statistics,
     }
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows of one table as its columns, for :meth:`~radioloader.storage.store.Transaction.append`."""
+    return {name: [row[name] for row in rows] for name in rows[0]}

@@ -1,0 +1,1 @@
+"""Predicting whole volumes patch by patch, into the store."""

@@ -1,0 +1,123 @@
+"""Models, and the windows that they see."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from radioloader.datasets.loader import DataLoader
+from radioloader.datasets.patch import PatchDataset
+from radioloader.errors import ConfigError, ReadError, ShapeError
+from radioloader.types import PatchKey
+
+__all__ = ["Model", "read_windows"]
+
+
+class Model:
+    """A model as it is used to predict: in evaluation mode, without gradients, on its device.
+
+    Args:
+        model: Gets (B, C, X, Y, Z) and gives (B, K, X, Y, Z).
+        device: Where it runs; None takes that of its first parameter, or the processor.
+        autocast: dtype of :class:`torch.autocast`; None goes without.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[torch.Tensor], Any],
+        device: torch.device | str | None,
+        autocast: torch.dtype | None,
+    ) -> None:
+        if not callable(model):
+            raise ConfigError(f"model must be a torch.nn.Module or a function, got {type(model).__name__}")
+        first = next(iter(model.parameters()), None) if isinstance(model, torch.nn.Module) else None
+        self.device = torch.device("cpu" if first is None else first.device) if device is None else torch.device(device)
+        self._model, self._autocast = model, autocast
+        self._channels: int | None = None
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """For as long as it predicts; afterwards the model is as it was."""
+        modules = list(self._model.modules()) if isinstance(self._model, torch.nn.Module) else []
+        training = [module.training for module in modules]
+        if isinstance(self._model, torch.nn.Module):
+            self._model.to(self.device).eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            for module, was in zip(modules, training, strict=True):
+                module.training = was
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """What it gives for windows (B, C, X, Y, Z): (B, K, X, Y, Z) float32, in this process's memory.
+
+        Raises:
+            ShapeError: It gives something else.
+        """
+        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
+            found = self._model(images.to(self.device, non_blocking=True))
+        advice = "give a function that returns what you want of it, such as lambda x: model(x)[0], with model_id='...'"
+        if not isinstance(found, torch.Tensor):
+            raise ShapeError(f"the model gives a {type(found).__name__}, expected a tensor (B, K, X, Y, Z); {advice}")
+        shape, wanted = tuple(found.shape), tuple(images.shape)
+        if len(shape) != 5 or shape[0] != wanted[0] or shape[2:] != wanted[2:] or not shape[1]:
+            raise ShapeError(
+                f"the model gives the shape {shape} for windows {wanted}, expected (B, K, X, Y, Z) with B = {wanted[0]} and "
+                f"(X, Y, Z) = {wanted[2:]}; {advice}"
+            )
+        if self._channels not in (None, shape[1]):
+            raise ShapeError(f"the model gave {self._channels} channels before, and {shape[1]} now")
+        self._channels = shape[1]
+        return found.detach().as_subclass(torch.Tensor).to("cpu", torch.float32)
+
+
+def read_windows(
+    dataset: PatchDataset,
+    batch_size: int,
+    *,
+    failed: dict[int, str],
+    **arguments: Any,
+) -> Iterator[tuple[list[PatchKey], torch.Tensor]]:
+    """All windows of all volumes, in order; batches hold windows of several volumes where these end.
+
+    Args:
+        dataset: Where they are read.
+        batch_size: Windows in a batch.
+        failed: Volumes, by number, of which nothing is wanted any more; gets those that cannot be read, and why.
+        **arguments: For the loader.
+
+    Returns:
+        Keys, and images (B, C, X, Y, Z).
+    """
+    keys = [PatchKey(volume, n) for volume, count in enumerate(dataset.layout.counts.tolist()) for n in range(count)]
+    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    loader = iter(DataLoader(dataset, batch_sampler=batches, **arguments))
+    for batch in batches:
+        try:
+            images = next(loader)["image"]
+        except ReadError:  # of one of them; each by itself then says which
+            batch, parts = _one_by_one(dataset, batch, failed)
+            if not batch:
+                continue
+            images = torch.stack(parts)
+        yield batch, images
+
+
+def _one_by_one(
+    dataset: PatchDataset, batch: Sequence[PatchKey], failed: dict[int, str]
+) -> tuple[list[PatchKey], list[torch.Tensor]]:
+    read: list[PatchKey] = []
+    parts: list[torch.Tensor] = []
+    for key in batch:
+        if key.volume in failed:
+            continue
+        try:
+            parts.append(dataset[key]["image"])
+            read.append(key)
+        except ReadError as error:
+            failed[key.volume] = str(error)
+    return read, parts
