@@ -24,6 +24,9 @@ from radioloader.adapters.sources import Item
 from radioloader.adapters.split import Plan
 from radioloader.adapters.values import decode, encode
 from radioloader.errors import ConfigError
+from radioloader.formats.nifti import make_header
+from radioloader.geometry import affine_problem, axcodes
+from radioloader.ingestion.derived import SourceGrid
 
 __all__ = ["STORED_AS", "ItemPreparation", "Unread", "Wanted"]
 
@@ -80,12 +83,26 @@ class ItemPreparation:
             },
             "found": None if found is None else _found_to_json(found),
         }
-        return Made({key: (compact(_as_array(value)), _affine(value)) for key, value in volumes.items()}, about)
+        arrays = {key: compact(_as_array(value)) for key, value in volumes.items()}
+        grids = {key: grid for key, value in volumes.items() if (grid := _source_grid(value, arrays[key].dtype))}
+        return Made({key: (arrays[key], _affine(value)) for key, value in volumes.items()}, about, grids)
 
 
 def _affine(value: Any) -> npt.NDArray[np.float64]:
     affine = getattr(value, "affine", None)
     return np.eye(4) if affine is None else np.asarray(affine, np.float64)
+
+
+def _source_grid(value: Any, dtype: np.dtype[Any]) -> SourceGrid | None:
+    """The grid of the file that a volume was loaded from, as MONAI notes it."""
+    meta = getattr(value, "meta", {})
+    affine, shape = (meta.get(name) for name in ("original_affine", "spatial_shape"))
+    if affine is None or shape is None or np.shape(affine) != (4, 4) or len(shape) < 3:
+        return None
+    affine = np.asarray(affine, np.float64)
+    if affine_problem(affine) is not None:
+        return None
+    return SourceGrid(make_header([int(n) for n in shape[:3]], dtype, affine), axcodes(affine))
 
 
 def _is_volume(value: Any) -> bool:

@@ -201,6 +201,11 @@ class Dataset(_Base):
         """Which transform runs where, and why: one line each."""
         return str(self.plan)
 
+    @property
+    def collections(self) -> dict[str, str]:
+        """By key, the collection of :attr:`store` that holds the prepared volumes, such as for :func:`radioloader.predict`."""
+        return {key: ref.collection for item in self._items[:1] for key, ref in item.volumes.items()}
+
     # ---- what samplers and loaders ask -------------------------------------------------------------------------------------
 
     def __len__(self) -> int:

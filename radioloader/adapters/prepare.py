@@ -19,7 +19,7 @@ from radioloader.adapters.digest import UnhashableError, digest
 from radioloader.adapters.sources import settled
 from radioloader.config import StorageConfig, available_cores
 from radioloader.errors import ConfigError, RadioloaderError, StoreLockedError, StoreWriteError
-from radioloader.ingestion.derived import DerivedVolume, append_volumes, discard_volumes, write_derived
+from radioloader.ingestion.derived import DerivedVolume, SourceGrid, append_volumes, discard_volumes, write_derived
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.progress import ProgressBar
 from radioloader.ingestion.report import IngestItem
@@ -75,10 +75,12 @@ class Made:
     Attributes:
         volumes: By key: voxels (X, Y, Z) or (X, Y, Z, C), and the affine (4, 4).
         about: All else, as JSON; ``volumes`` in it has the keys in their order.
+        grids: By key: the grid of the file that it comes from, where that is known.
     """
 
     volumes: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
     about: Mapping[str, Any]
+    grids: Mapping[str, SourceGrid] = field(default_factory=dict)
 
 
 class Preparation(Protocol):
@@ -380,6 +382,7 @@ def _prepare_item(task: _Task) -> _Outcome:
                     source=json.dumps({"stamps": source, "about": text}) if first else "",
                     source_hash=task.hash,
                     config=task.config,
+                    grid=made.grids.get(key),
                 )
             )
     except StoreWriteError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from radioloader.adapters.lazy_image import StoredLabelMap, StoredScalarImage, V
 from radioloader.adapters.prepare import Made, Prepared
 from radioloader.adapters.values import decode, encode
 from radioloader.errors import ConfigError
+from radioloader.formats.nifti import header_for
+from radioloader.ingestion.derived import SourceGrid
 from radioloader.storage.reader import VolumeReader
 
 __all__ = ["StoreSubject", "SubjectPreparation", "prepared_subject", "split_transform"]
@@ -31,12 +33,14 @@ class StoreSubject:
         images: Voxels by name, and whether it is a label map.
         contents: What tells each image's voxels from others.
         more: Columns of ``obs_meta`` by name.
+        grids: The grid of the file that each image comes from.
     """
 
     id: str
     images: Mapping[str, tuple[Voxels, bool]]
     contents: Mapping[str, str]
     more: Mapping[str, Any]
+    grids: Mapping[str, SourceGrid]
 
     @property
     def name(self) -> str:
@@ -127,7 +131,7 @@ class SubjectPreparation:
         for transform in self._transforms:
             subject = transform(subject)
         images = subject.get_images_dict(intensity_only=False)
-        volumes, described = {}, {}
+        volumes, described, grids = {}, {}, {}
         for name, image in images.items():
             tensor = image.data
             array = tensor.numpy()
@@ -140,10 +144,14 @@ class SubjectPreparation:
             }
             voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
             volumes[name] = compact(np.ascontiguousarray(voxels)), np.asarray(image.affine, np.float64)
+            if name in item.grids:
+                grids[name] = replace(
+                    item.grids[name], header=header_for(item.grids[name].header, volumes[name][0].dtype)
+                )
         rest = {
             name: encode(value, paths={}, where=repr(name)) for name, value in subject.items() if name not in images
         }
-        return Made(volumes, {"volumes": described, "rest": rest, "history": _history(subject)})
+        return Made(volumes, {"volumes": described, "rest": rest, "history": _history(subject)}, grids)
 
 
 def _history(subject: Any) -> str | None:

@@ -12,16 +12,18 @@ from radioloader._optional import require
 from radioloader.config import StorageConfig
 from radioloader.datasets.table import HasSnapshot, snapshot_of
 from radioloader.errors import ConfigError, IngestError, KeyNotFoundError
+from radioloader.ingestion.derived import SourceGrid
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
+from radioloader.storage.uri import normalise
 
 require("torchio", extra="torchio")
 
 import torchio as tio  # noqa: E402
 
 from radioloader.adapters.lazy_image import Voxels  # noqa: E402
-from radioloader.adapters.prepare import prepare  # noqa: E402
+from radioloader.adapters.prepare import Prepared, prepare  # noqa: E402
 from radioloader.adapters.subjects import (  # noqa: E402
     StoreSubject,
     SubjectPreparation,
@@ -56,6 +58,10 @@ class SubjectsDataset(tio.SubjectsDataset):  # type: ignore[misc]
         progress: Show a progress bar while subjects are prepared.
         prefix_id: Names the deterministic transforms, where they cannot be hashed: give another one when you change them.
         config: Access and threads; None takes the store's.
+
+    Attributes:
+        store: URI of the store in which the volumes of :attr:`collections` lie.
+        collections: The collection of each image, prepared where transforms ran once: such as for :func:`radioloader.predict`.
 
     Raises:
         KeyNotFoundError: An unknown collection, subject or column, or a subject without one of the volumes.
@@ -98,10 +104,13 @@ class SubjectsDataset(tio.SubjectsDataset):  # type: ignore[misc]
         items = _subjects(snapshot, chosen, images, labels, columns, reader)
         head, tail, steps = split_transform(transform)
         self.store, self._steps = snapshot.store.uri, steps
+        self.collections = {**images, **labels}
         made = [item.make() for item in items]
         if head:
-            where = self.store if prepared is None else prepared
-            made = _prepare(where, items, head, prefix_id, num_workers, progress, reader)
+            self.store = self.store if prepared is None else normalise(prepared)
+            found = _prepare(self.store, items, head, prefix_id, num_workers, progress, reader)
+            self.collections = {name: ref.collection for one in found[:1] for name, ref in one.volumes.items()}
+            made = [prepared_subject(one, reader) for one in found]
         super().__init__(made, transform=tail, load_getitem=load_getitem)
 
     def explain(self) -> str:
@@ -118,7 +127,7 @@ def _prepare(
     workers: int | None,
     progress: bool,
     reader: VolumeReader,
-) -> list[Any]:
+) -> list[Prepared]:
     store = Store.open_or_create(uri, config=reader.config)
     found, failures = prepare(
         store,
@@ -135,7 +144,7 @@ def _prepare(
             f"{len(failures)} of {len(items)} subjects could not be prepared: {some}. The others are in the store and will not be "
             "prepared again; leave these out (subjects=)"
         )
-    return [prepared_subject(item, reader) for item in found if item is not None]
+    return [item for item in found if item is not None]
 
 
 def _mapping(names: Names, what: str) -> dict[str, str]:
@@ -157,13 +166,14 @@ def _subjects(
 ) -> list[StoreSubject]:
     parts: list[dict[str, tuple[Voxels, bool]]] = [{} for _ in subjects]
     contents: list[dict[str, str]] = [{} for _ in subjects]
+    grids: list[dict[str, SourceGrid]] = [{} for _ in subjects]
     more: list[dict[str, Any]] = [{} for _ in subjects]
     for name, collection, label in [
         *((n, c, False) for n, c in images.items()),
         *((n, c, True) for n, c in labels.items()),
     ]:
         index, tiles = snapshot.index(collection), snapshot.tiles(collection)
-        hashes = snapshot.detail(collection, "content_hash")
+        rows = snapshot.details(collection, ["content_hash", "header", "source_axcodes"])
         for number, subject in enumerate(subjects):
             places = index.of_subject(subject)
             if not places:
@@ -173,10 +183,11 @@ def _subjects(
                 )
             ref = replace(index.ref(places[0]), tile=tuple(tiles[places[0]].tolist()))
             parts[number][name] = Voxels(reader, ref, index.affines[places[0]]), label
-            contents[number][name] = str(hashes[places[0]])
-    rows = {subject: place for place, subject in enumerate(snapshot.subject_ids)}
+            contents[number][name] = str(rows["content_hash"][places[0]])
+            grids[number][name] = SourceGrid(rows["header"][places[0]], str(rows["source_axcodes"][places[0]]))
+    place_of = {subject: place for place, subject in enumerate(snapshot.subject_ids)}
     for name, column in columns.items():
         values = snapshot.metadata([column])[column].tolist()
         for number, subject in enumerate(subjects):
-            more[number][name] = values[rows[subject]]
-    return [StoreSubject(*facts) for facts in zip(subjects, parts, contents, more, strict=True)]
+            more[number][name] = values[place_of[subject]]
+    return [StoreSubject(*facts) for facts in zip(subjects, parts, contents, more, grids, strict=True)]

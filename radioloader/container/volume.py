@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radioloader.errors import ShapeError
-from radioloader.formats.nifti import write_nifti
-from radioloader.formats.orientation import turn
-from radioloader.geometry import plane_axis, spacing
+from radioloader.container.resample import resample
+from radioloader.errors import ConfigError, ShapeError
+from radioloader.formats.nifti import grid_of, make_header, write_nifti
+from radioloader.formats.orientation import turn, turn_grid
+from radioloader.geometry import grid_distance, plane_axis, spacing
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, VolumeRef
 
 __all__ = ["Volume"]
+
+_SAME = 1e-2
+"""Of a voxel: affines of files are float32, and turning rounds."""
 
 
 class Volume:
@@ -111,19 +115,42 @@ class Volume:
         """One coronal slice: across the axis that is closest to posterior-anterior."""
         return self._slice("coronal", index)
 
-    def to_nifti(self, path: str | os.PathLike[str]) -> None:
-        """Write the source file's voxels, dtype, scaling and header geometry back, as ``.nii`` or ``.nii.gz``.
+    def to_nifti(self, path: str | os.PathLike[str], *, grid: str = "source") -> None:
+        """Write the volume as ``.nii`` or ``.nii.gz``, on the grid of the file that it comes from.
 
-        The header's free text and its extensions are not kept at ingest (they may name the patient).
+        What was ingested is written as it was: the source file's voxels, dtype, scaling and header geometry (its free text and extensions
+        are not kept at ingest, they may name the patient). What was computed (predictions, prepared volumes) is brought to the grid of the
+        file that it was computed from: turned where that suffices, and else resampled, label collections by the nearest voxel, others
+        linearly; 0 is where the volume does not reach.
+
+        Args:
+            path: The file.
+            grid: ``"source"``; or ``"stored"``: as it lies in the store, which differs for what was turned or resampled.
+
+        Raises:
+            ReadError: The array is missing, damaged or out of reach.
+            FormatError: ``path`` cannot be written.
         """
+        if grid not in ("source", "stored"):
+            raise ConfigError(f"grid={grid!r} is not one of 'source', 'stored'")
         raw = dataclasses.replace(self.ref, slope=1.0, intercept=0.0)
         voxels = self._reader.read(raw)
         if self.ndim == 4:
             voxels = np.moveaxis(voxels, 0, 3)
-        write_nifti(path, turn(voxels, self.axcodes, self._detail("source_axcodes")), block=self._detail("header"))
+        if grid == "source":
+            block = self._detail("header")
+            voxels = self._on_source_grid(voxels, nearest=self._snapshot.collection(self._collection).kind == "label")
+        else:
+            block = make_header(
+                voxels.shape, voxels.dtype, self.affine, slope=self.ref.slope, intercept=self.ref.intercept
+            )
+        write_nifti(path, voxels, block=block)
 
     def save_on_source_grid(self, array: npt.ArrayLike, path: str | os.PathLike[str]) -> None:
         """Write an array that was computed on this volume (a prediction) as NIfTI on the source file's own grid.
+
+        Where that cannot be had by turning axes (the volume was resampled or cropped before it was stored), whole numbers are taken from
+        the nearest voxel, and others are interpolated linearly.
 
         Args:
             array: (X, Y, Z) or (X, Y, Z, C) on the stored grid; bool is written as uint8, float16 as float32.
@@ -141,8 +168,16 @@ class Volume:
             )
         narrow = {"bool": "uint8", "float16": "float32"}
         values = values.astype(narrow.get(values.dtype.name, values.dtype), copy=False)
-        turned = turn(values, self.axcodes, self._detail("source_axcodes"))
-        write_nifti(path, turned, block=self._detail("header"), dtype=values.dtype)
+        placed = self._on_source_grid(values, nearest=values.dtype.kind != "f")
+        write_nifti(path, placed, block=self._detail("header"), dtype=values.dtype)
+
+    def _on_source_grid(self, voxels: npt.NDArray[Any], *, nearest: bool) -> npt.NDArray[Any]:
+        shape, affine = grid_of(self._detail("header"))
+        codes = self._detail("source_axcodes")
+        here, turned = turn_grid(voxels.shape, self.affine, self.axcodes, codes)
+        if here[:3] == shape and grid_distance(turned, affine, shape) < _SAME * min(self.spacing):
+            return turn(voxels, self.axcodes, codes)
+        return resample(voxels, self.affine, shape, affine, nearest=nearest)
 
     def _detail(self, column: str) -> Any:
         return self._snapshot.detail(self._collection, column)[self._place]

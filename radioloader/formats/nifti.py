@@ -29,6 +29,7 @@ from radioloader.geometry import affine_problem, spacing
 __all__ = [
     "SUFFIXES",
     "NiftiHeader",
+    "grid_of",
     "header_for",
     "make_header",
     "read_header",
@@ -216,13 +217,29 @@ def _put(run: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
         place[:, row] = planes[:, row]
 
 
-def make_header(shape: Sequence[int], dtype: npt.DTypeLike, affine: npt.NDArray[np.float64]) -> bytes:
+def grid_of(block: bytes) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """Spatial shape (X, Y, Z) and affine (4, 4) of a header block."""
+    header = _nibabel_header(block)
+    x, y, z = (int(n) for n in header.get_data_shape()[:3])
+    return (x, y, z), np.asarray(header.get_best_affine(), np.float64)
+
+
+def make_header(
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    affine: npt.NDArray[np.float64],
+    *,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+) -> bytes:
     """The header block of a volume that no file was read for: sform (code 2, aligned), spacing, millimetres.
 
     Args:
         shape: (X, Y, Z) or (X, Y, Z, T).
         dtype: dtype of the voxels.
         affine: (4, 4) voxel index to RAS mm.
+        slope: Multiplied to the stored values.
+        intercept: Added after that.
     """
     import nibabel as nib
 
@@ -231,6 +248,7 @@ def make_header(shape: Sequence[int], dtype: npt.DTypeLike, affine: npt.NDArray[
     header.set_data_shape(tuple(shape))
     header.set_zooms((*spacing(affine), *[1.0] * (len(shape) - 3)))
     header.set_sform(affine, code=2)
+    header["scl_slope"], header["scl_inter"] = slope, intercept
     header.set_xyzt_units("mm")
     block: bytes = header.binaryblock
     return block
