@@ -80,7 +80,7 @@ class Output:
             elif len(mean) == 1:
                 found = mean > 0.5
             else:
-                found = mean.argmax(dim=0, keepdim=True)
+                found = _highest(mean)
         elif self.kind == "values":
             found = mean
         else:
@@ -117,3 +117,13 @@ class Spool:
         """Give pages back that the file holds as well."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _highest(mean: torch.Tensor) -> torch.Tensor:
+    """(1, x, y, z) the first channel that has the highest value. torch's argmax over the slowest axis takes five times as long."""
+    best = mean[0].clone()
+    label = torch.zeros(mean.shape[1:], dtype=torch.int32 if len(mean) > 256 else torch.uint8)
+    for channel in range(1, len(mean)):
+        label.masked_fill_(mean[channel] > best, channel)
+        torch.maximum(best, mean[channel], out=best)
+    return label[None]
