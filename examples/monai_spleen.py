@@ -75,7 +75,7 @@ def main() -> None:
     if arguments.demo:
         with tempfile.TemporaryDirectory() as folder:
             items = make_files(Path(folder) / "files")
-            window, spacing, patch, channels = (100.0, 900.0), (2.0, 2.0, 2.0), (48, 48, 48), (8, 16, 32)
+            window, spacing, patch, channels = (100.0, 2000.0), (2.0, 2.0, 2.0), (48, 48, 48), (8, 16, 32)
             run(
                 items,
                 1,
@@ -141,7 +141,7 @@ def run(
     strides = (2,) * (len(channels) - 1)
     model = UNet(3, 1, classes, channels, strides, num_res_units=2, norm=Norm.BATCH).to(device)
     loss_function = DiceLoss(to_onehot_y=True, softmax=True)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-4 if epochs > 10 else 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4 if epochs > 100 else 3e-3)
     metric = DiceMetric(include_background=False, reduction="mean")
     to_labels = AsDiscrete(argmax=True, to_onehot=classes)
     to_onehot = AsDiscrete(to_onehot=classes)

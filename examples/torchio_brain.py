@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--store", help="a store with images and labels")
     parser.add_argument("--image", default="T1w", help="its image collection")
     parser.add_argument("--label", default="seg", help="its label collection")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--demo", action="store_true", help="a real brain, ingested into a store of its own")
     arguments = parser.parse_args()
     if arguments.demo:

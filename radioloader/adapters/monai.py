@@ -206,6 +206,11 @@ class Dataset(_Base):
         """By key, the collection of :attr:`store` that holds the prepared volumes, such as for :func:`radioloader.predict`."""
         return {key: ref.collection for item in self._items[:1] for key, ref in item.volumes.items()}
 
+    @property
+    def subjects(self) -> list[str]:
+        """The subject of :attr:`store` that each item is."""
+        return [next(iter(item.volumes.values())).obs_subject_id for item in self._items]
+
     # ---- what samplers and loaders ask -------------------------------------------------------------------------------------
 
     def __len__(self) -> int:

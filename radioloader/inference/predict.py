@@ -15,6 +15,7 @@ from radioloader.config import StorageConfig
 from radioloader.container.radiobject import RadiObject
 from radioloader.datasets.gather import all_gather
 from radioloader.datasets.patch import PatchDataset
+from radioloader.datasets.table import snapshot_of
 from radioloader.errors import ConfigError
 from radioloader.inference.output import Output, Spool
 from radioloader.inference.progress import Bar
@@ -83,7 +84,7 @@ def predict(
         activation: ``"softmax"``, ``"sigmoid"`` (labels are then one mask for each channel) or None: what makes probabilities of the
             means.
         batch_size: Windows in a batch.
-        subjects: Which subjects; None takes all of ``store``.
+        subjects: Which subjects; None takes those of ``store`` that have the images.
         transform: Gets a window's sample and returns one, as in a :class:`~radioloader.PatchDataset`.
         pad_value: Value of voxels outside the volume.
         device: Where the model runs; None takes that of its first parameter.
@@ -128,7 +129,7 @@ def predict(
         transform=transform,
         config=config,
     )
-    everything = dataset_of(subjects)
+    everything = dataset_of(_with_images(store, image, config) if subjects is None else subjects)
     arguments = {
         "image": everything.image,
         "patch_size": list(size),
@@ -165,6 +166,14 @@ def predict(
     report.version = target.store.commits().version
     report.seconds = time.monotonic() - started
     return report
+
+
+def _with_images(store: Any, image: str | Sequence[str], config: StorageConfig | None) -> Sequence[str] | None:
+    """The subjects that have all image collections; None where there is none, which datasets say in their way."""
+    snapshot, available = snapshot_of(store, config)
+    names = [image] if isinstance(image, str) else list(image)
+    having = [set(snapshot.index(name).subject_ids.tolist()) for name in names if name in snapshot.collections]
+    return [subject for subject in available if all(subject in ids for ids in having)] or None
 
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int, bool]:

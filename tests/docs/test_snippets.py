@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -49,13 +51,17 @@ class Trainer:
 class Model(torch.nn.Module):
     """What ``model`` is in the snippets: a DDP wrapper has the bare one as ``module``."""
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([images, 150 - images], dim=1)
+
     @property
     def module(self) -> Model:
         return self
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/datasets.md", "docs/distributed.md"])
-def test_snippets(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md"])
+def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(folder, tmp_path / "page")  # what a page writes is not there for the next one
     monkeypatch.chdir(folder)
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
     assert blocks
@@ -68,6 +74,13 @@ def test_snippets(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "validation": SUBJECTS[:3],
         "mask": np.zeros((96, 100, 98), np.uint8),
     }
+    if page == "docs/inference.md":
+        mt = pytest.importorskip("monai.transforms")
+        load = [mt.LoadImaged("image"), mt.EnsureChannelFirstd("image"), mt.Spacingd("image", pixdim=(2, 2, 2))]
+        names["prefix"] = mt.Compose(load)
+        names["data"] = [{"image": str(folder / "CT" / "sub-02.nii.gz")}]
+        names["model"] = torch.nn.Conv3d(1, 2, 3, padding=1)
+        names["net"] = lambda images: (images, None)
     names["dataset"] = rl.PatchDataset("cohort", image="T1w", label="seg", patch_size=96)
     names["loader"] = rl.DataLoader(names["dataset"], batch_size=4, shuffle=True)
     for number, block in enumerate(blocks, 1):
@@ -76,6 +89,10 @@ def test_snippets(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     if page == "README.md":
         assert names["batch"]["image"].shape == (4, 1, 96, 96, 96)
         assert (folder / "sub-01_pred.nii.gz").exists()
+    if page == "docs/inference.md":
+        assert names["report"].ok
+        assert nib.load(folder / "case0_pred.nii.gz").shape == (96, 100, 98)
+        assert names["sliced"](torch.zeros(2, 1, 8, 8, 1)).shape == (2, 1, 8, 8, 1)
     if page == "docs/datasets.md":
         assert set(names["batch"]) >= {"image", "mask"}
     if page == "docs/distributed.md":

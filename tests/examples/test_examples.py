@@ -71,3 +71,20 @@ def test_torchrun_ddp_and_going_on_with_fewer_ranks(store: str, tmp_path: Path) 
     output = start(1, 20)
     assert "going on at step 8: epoch 1, 16 patches of it are done" in output
     assert re.findall(r"^step (\d+): loss", output, re.M) == ["10", "20"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "least"),
+    [
+        ("monai_spleen", r"^mean Dice of the held-out case: ([\d.]+)$", 0.3),
+        ("torchio_brain", r"^Dice .*?([\d.]+)", 0.3),
+        ("predict_native_space", r"on the grid of its file; Dice grey matter ([\d.]+)", 0.7),
+    ],
+)
+def test_demos(name: str, pattern: str, least: float) -> None:
+    pytest.importorskip("nilearn")
+    if not os.environ.get("RADIOLOADER_STRESS"):
+        pytest.skip("trains for a minute; `make stress` runs it")
+    found = re.findall(pattern, run(str(EXAMPLES / f"{name}.py"), "--demo", timeout=600), re.M)
+    assert found
+    assert all(float(dice) > least for dice in found)

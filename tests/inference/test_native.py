@@ -38,11 +38,10 @@ def test_monais_orientation_spacing_and_crop_are_undone(datalist: list[dict[str,
         dataset.store, Above(), image=dataset.collections["image"], patch_size=32, overlap=0.5, progress=False
     )
     assert len(report.predicted) == 3
-    subjects = {ref.collection: ref.obs_subject_id for item in dataset._items for ref in item.volumes.values()}
-    assert len(subjects) == 1
+    assert sorted(report.predicted) == sorted(dataset.subjects)
     opened = rl.open(dataset.store)
     for number, item in enumerate(data):
-        subject = dataset._items[number].volumes["image"].obs_subject_id
+        subject = dataset.subjects[number]
         prediction, image = opened["pred"].loc[subject], opened[dataset.collections["image"]].loc[subject]
         source = nib.load(item["image"])
         assert prediction.shape == image.shape != source.shape

@@ -156,6 +156,22 @@ def test_kinds_of_labels(store: str, cohort: Path, classes: int, activation: str
     assert np.array_equal(found, wanted.numpy())
 
 
+def test_subjects_that_have_no_image_are_left_out(store: str, cohort: Path, tmp_path: Path) -> None:
+    files = tmp_path / "more"
+    files.mkdir()
+    for subject in SUBJECTS[1:3]:
+        shutil.copy(cohort / "images" / f"{subject}_T1w.nii.gz", files / f"{subject}_T2w.nii.gz")
+    assert rl.ingest(store, {"T2w": files}, workers=1).ok
+    report = rl.predict(store, Net(2), image=["T1w", "T2w"], patch_size=16, progress=False)
+    assert report.predicted == SUBJECTS[1:3]
+    with pytest.raises(rl.RadioloaderError, match="'T2w' has no volume of 1 of 2 subjects"):
+        rl.predict(store, Net(2), image=["T1w", "T2w"], patch_size=16, subjects=SUBJECTS[:2], progress=False)
+    # A selection of an open store is one as well.
+    opened = rl.open(store)
+    report = rl.predict(opened.iloc[:2], Net(2), image=["T1w", "T2w"], patch_size=8, out="p8", progress=False)
+    assert report.predicted == SUBJECTS[1:2]
+
+
 def test_one_channel_has_no_softmax(store: str) -> None:
     with pytest.raises(ShapeError, match="activation='sigmoid'"):
         rl.predict(store, Net(classes=1), image="T1w", patch_size=8, progress=False)
