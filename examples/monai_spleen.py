@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the decathlon's Task09_Spleen")
     parser.add_argument("--store", default="spleen.store", help="where prepared items go")
     parser.add_argument("--loader", choices=("radioloader", "cache"), default="radioloader")
-    parser.add_argument("--epochs", type=int, help="600, or 10 with --demo")
+    parser.add_argument("--epochs", type=int, help="600, or 16 with --demo")
     parser.add_argument("--demo", action="store_true", help="a real brain, small patches, a few epochs")
     arguments = parser.parse_args()
     if arguments.demo:
@@ -81,7 +81,7 @@ def main() -> None:
                 1,
                 f"{folder}/store",
                 arguments.loader,
-                arguments.epochs or 10,
+                arguments.epochs or 16,
                 window,
                 spacing,
                 patch,

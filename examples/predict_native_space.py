@@ -1,12 +1,12 @@
 """Predictions back on the grids of the files, whatever was done to the volumes before the model saw them.
 
-    python examples/predict_native_space.py --images 'scans/*.nii.gz' --model model.ts --out predictions
+    python examples/predict_native_space.py --images 'scans/*.nii.gz' --model model.pt2 --out predictions
     python examples/predict_native_space.py --demo
 
 Files of any orientation and spacing are turned, resampled and cropped by MONAI's transforms, once. The model sees windows of that; its
-labels are a collection of the store, and each is written as NIfTI with exactly the shape and affine of its file. ``--model`` is a
-TorchScript file. ``--demo`` takes the real brain in nilearn's wheel, stored in four orientations, and trains a small model first:
-about a minute on two cores.
+labels are a collection of the store, and each is written as NIfTI with exactly the shape and affine of its file. ``--model`` was
+written by ``torch.export.save``, for batches of any size. ``--demo`` takes the real brain in nilearn's wheel, stored in four
+orientations, and trains a small model first: about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def demo() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", help="pattern of NIfTI files, in quotes")
-    parser.add_argument("--model", help="TorchScript file: (B, 1, X, Y, Z) -> (B, classes, X, Y, Z)")
+    parser.add_argument("--model", help="file of torch.export: (B, 1, X, Y, Z) -> (B, classes, X, Y, Z)")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder of the predictions")
     parser.add_argument("--store", default="predict.store", help="where prepared volumes and labels go")
     parser.add_argument("--window", type=float, nargs=2, default=(-57.0, 164.0), help="intensities that become 0 and 1")
@@ -147,7 +147,7 @@ def main() -> None:
     if not paths:
         parser.error(f"no file matches {arguments.images!r}")
     window = (arguments.window[0], arguments.window[1])
-    model = torch.jit.load(arguments.model)
+    model = torch.export.load(arguments.model).module()
     for path in predict_files(
         paths, model, arguments.out, arguments.store, window, arguments.spacing, arguments.patch_size
     ):

@@ -87,7 +87,7 @@ def predict(
         subjects: Which subjects; None takes those of ``store`` that have the images.
         transform: Gets a window's sample and returns one, as in a :class:`~radioloader.PatchDataset`.
         pad_value: Value of voxels outside the volume.
-        device: Where the model runs; None takes that of its first parameter.
+        device: Where the model runs, and where a module is moved; None takes that of its first parameter.
         autocast: dtype of ``torch.autocast``, such as ``torch.bfloat16``; None goes without.
         model_id: Names the model where its code cannot be hashed (a lambda): give another one when you change it.
         overwrite: Predict anew what another model or other arguments left in ``out``.
@@ -267,6 +267,7 @@ class _Work:
                 self._drop()
                 self._written()
                 self._commit(wait=True)
+        bar.update(self.windows, len(self.predicted) + len(self._problems))
         bar.failures(self.failed)
 
     def _take(self, volume: int, result: torch.Tensor, writer: ThreadPoolExecutor) -> None:

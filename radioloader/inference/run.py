@@ -21,7 +21,7 @@ class Model:
 
     Args:
         model: Gets (B, C, X, Y, Z) and gives (B, K, X, Y, Z).
-        device: Where it runs; None takes that of its first parameter, or the processor.
+        device: Where it runs, and where a module is moved; None takes that of its first parameter, or the processor.
         autocast: dtype of :class:`torch.autocast`; None goes without.
     """
 
@@ -44,7 +44,9 @@ class Model:
         modules = list(self._model.modules()) if isinstance(self._model, torch.nn.Module) else []
         training = [module.training for module in modules]
         if isinstance(self._model, torch.nn.Module):
-            self._model.to(self.device).eval()
+            self._model.to(self.device)
+            with contextlib.suppress(NotImplementedError):  # of torch.export, whose mode is fixed
+                self._model.eval()
         try:
             with torch.inference_mode():
                 yield

@@ -19,7 +19,7 @@ from radioloader.config import StorageConfig
 from radioloader.datasets.patch import PatchDataset
 from radioloader.errors import ConfigError, StoreLockedError
 from radioloader.formats.nifti import header_for
-from radioloader.inference.identity import identify, name_of, weights_hash
+from radioloader.inference.identity import bare, identify, name_of, weights_hash
 from radioloader.inference.output import Output, Spool
 from radioloader.ingestion.derived import (
     DerivedVolume,
@@ -45,6 +45,7 @@ def provenance(
     Raises:
         ConfigError: What the model or the transform does cannot be told from outside.
     """
+    model = bare(model)
     weights = weights_hash(model) if isinstance(model, torch.nn.Module) else None
     try:
         transformed = None if transform is None else digest(transform)

@@ -220,6 +220,29 @@ def test_the_model_is_left_as_it_was(store: str) -> None:
     assert not model.drop.training
 
 
+def test_exported_models(store: str, cohort: Path, tmp_path: Path) -> None:
+    model = Net().eval()
+    shape = {"x": {0: torch.export.Dim("batch", min=1, max=16)}}
+    exported = torch.export.export(model, (torch.zeros(2, 1, 8, 8, 8),), dynamic_shapes=shape)
+    torch.export.save(exported, tmp_path / "model.pt2")
+    for _ in range(2):
+        loaded = torch.export.load(tmp_path / "model.pt2").module()
+        report = rl.predict(store, loaded, image="T1w", patch_size=8, subjects=["sub-01"], progress=False)
+    assert report.skipped == ["sub-01"]
+    wanted = expected(cohort, "sub-01", model, (8, 8, 8), mode="gaussian").argmax(0)
+    assert np.array_equal(rl.open(store)["pred"].loc["sub-01"].to_numpy(), wanted)
+
+
+def test_progress_is_told_on_stderr(store: str, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(rl.open(store)["T1w"].loc["sub-02"].uri)
+    report = rl.predict(store, Net(), image="T1w", patch_size=(23, 24, 18), batch_size=3)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "failed 'sub-02': " in err
+    assert "predict 3/4 windows, 4/4 subjects, " in err
+    assert report.windows == 3
+
+
 class TestWhatIsThereIsSkipped:
     def test_of_the_same_model(self, store: str) -> None:
         first = rl.predict(store, Net(), image="T1w", patch_size=8, subjects=SUBJECTS[:2], progress=False)
