@@ -97,19 +97,21 @@ def draw_bars(path: Path, title: str, caption: str, panels: Mapping[str, Sequenc
 
     if not panels:
         return
-    heights = [0.3 * len(bars) + 0.75 for bars in panels.values()]
+    heights = [0.3 * len(bars) + 0.9 for bars in panels.values()]
     columns = len(next(iter(panels.values()))[0].values)
     figure = Figure(figsize=(3 + 3.5 * columns, sum(heights) + 0.9), facecolor="white", layout="constrained")
     axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
     for row, (panel, bars) in zip(axes, panels.items(), strict=True):
         for column, what in enumerate(bars[0].values):
-            _bars_of(row[column], f"{panel}: {what}" if column == 0 else what, what, bars, named=column == 0)
+            _bars_of(row[column], panel if column == 0 else "", what, bars, named=column == 0)
     figure.suptitle(title, color=_DARK, fontsize=12)
     figure.supxlabel(_wrapped(caption), color=_MUTED, fontsize=6.5)
     figure.savefig(path, dpi=110)
 
 
 def _bars_of(ax: Any, title: str, what: str, bars: Sequence[Bar], *, named: bool) -> None:
+    from matplotlib.ticker import NullFormatter
+
     found = {row: values for row, bar in enumerate(bars) if (values := bar.values[what])}
     start = min((min(values) for values in found.values()), default=1.0) / 2
     end = max((max(values) for values in found.values()), default=1.0)
@@ -131,7 +133,10 @@ def _bars_of(ax: Any, title: str, what: str, bars: Sequence[Bar], *, named: bool
     ax.set_xscale("log")
     ax.set_xlim(start, end * (end / start) ** 0.15)
     better = "higher is better" if what.endswith("/s") else "lower is better"
-    ax.set_title(f"{title}  ({better}, logarithmic)", fontsize=8, loc="left")
+    ax.set_title(title, fontsize=9, loc="left")
+    ax.set_xlabel(f"{what} ({better}, logarithmic)", fontsize=7.5)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize=7.5)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

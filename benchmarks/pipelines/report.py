@@ -44,7 +44,8 @@ def write_pipelines(folder: Path, facts: Mapping[str, Any], where: str, records:
     title = "Published pipelines, in radioloader's datasets and in the library's own"
     content = {"title": title, "run": facts, "pipelines": found}
     (folder / "pipelines.json").write_text(json.dumps(content, indent=1) + "\n")
-    lines = [f"# {title}\n\n{where}\n"]
+    subjects = max((record["subjects"] for inside in found.values() for record in inside), default=0)
+    lines = [f"# {title}\n\n{where}; {subjects} subjects in each pipeline\n"]
     for name, inside in found.items():
         lines += _section(name, inside)
     lines += [f"The study {_reason(record)}\n" for record in broken]
@@ -52,7 +53,8 @@ def write_pipelines(folder: Path, facts: Mapping[str, Any], where: str, records:
     lines += [f"Versions: {'; '.join(used)}\n"] if used else []
     (folder / "pipelines.md").write_text("\n".join(lines))
     panels = {PIPELINES[name].title: _bars(inside) for name, inside in found.items()}
-    draw_bars(folder / "pipelines.png", "Published pipelines", where, {k: bars for k, bars in panels.items() if bars})
+    drawn = {panel: bars for panel, bars in panels.items() if bars}
+    draw_bars(folder / "pipelines.png", f"Published pipelines, {subjects} subjects in each", where, drawn)
 
 
 def _section(name: str, records: Sequence[Record]) -> Iterator[str]:

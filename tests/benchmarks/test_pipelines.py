@@ -104,6 +104,16 @@ def test_contestants(pipeline: str, contestant: str, cohort: Cohort, monkeypatch
         assert batch["mri"]["data"].shape == batch["brain"]["data"].shape == shape
 
 
+@pytest.mark.parametrize("pipeline", ["spleen", "brats"])
+def test_samples_leave_the_cache_as_it_is(pipeline: str, cohort: Cohort) -> None:
+    pytest.importorskip("monai")
+    dataset = load("benchmarks.pipelines.monai:Cache")(cohort).dataset(pipeline)  # type: ignore[attr-defined]
+    before = dataset._cache[0]["image"].clone()
+    for _ in range(8):  # where flips make no copy
+        dataset[0]
+    assert bool((dataset._cache[0]["image"] == before).all())
+
+
 def test_files(cohort: Cohort) -> None:
     [first] = brats_files(cohort)
     image, label = (np.asarray(nib.load(first[name]).dataobj) for name in ("image", "label"))
@@ -143,14 +153,23 @@ def test_table_and_picture(tmp_path: Path) -> None:
         rounds = {"rate": rates, "cpu_ms": [250.0], **more.pop("rounds", {})}
         fields = {"value": sorted(rates)[len(rates) // 2], "unit": "batches/s", "rounds": rounds, "filled": False}
         names = {"what": "spleen", "name": f"{name}, no workers", "contestant": name, "versions": {"numpy": "2"}}
-        return outcome(job, **{**names, **fields, "ours": ours, "same": True, **more})
+        return outcome(job, **{**names, **fields, "ours": ours, "same": True, "subjects": 4, **more})
 
     records = [
         record("a", [8, 10, 12], True, rounds={"preparation": [20.0], "first_batch": [1.5], "peak_pss_mib": [300]}),
         record("another thing", [40], True, same=False),
         record("b", [4, 2, 5], filled=True, rounds={"preparation": [9.0, 8.0, 7.0], "first_batch": [9.5]}),
         record("c", [0.1]),
-        outcome(job, what="spleen", name="d, 2 workers", contestant="d", ours=False, same=True, error="OSError: no"),
+        outcome(
+            job,
+            what="spleen",
+            name="d, 2 workers",
+            contestant="d",
+            ours=False,
+            same=True,
+            subjects=4,
+            error="OSError: no",
+        ),
         outcome(Job("radioloader-uniform", "study", detail="threads"), error="OSError: gone"),
     ]
     facts: dict[str, Any] = {
@@ -163,6 +182,7 @@ def test_table_and_picture(tmp_path: Path) -> None:
     write(tmp_path, facts, records)
     text = (tmp_path / "pipelines.md").read_text()
     assert "a CPU, 2 cores" in text
+    assert "4 subjects in each pipeline" in text
     assert f"## {pipelines.PIPELINES['spleen'].title}" in text
     for line in (
         "| a, no workers | 10.0 | 8.00-12.0 | 1.00 | 0.25 | 20.0 | 1.50 | 300 |",
