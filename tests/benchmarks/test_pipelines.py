@@ -107,7 +107,8 @@ def test_contestants(pipeline: str, contestant: str, cohort: Cohort, monkeypatch
 @pytest.mark.parametrize("pipeline", ["spleen", "brats"])
 def test_samples_leave_the_cache_as_it_is(pipeline: str, cohort: Cohort) -> None:
     pytest.importorskip("monai")
-    dataset = load("benchmarks.pipelines.monai:Cache")(cohort).dataset(pipeline)  # type: ignore[attr-defined]
+    peer: Any = load("benchmarks.pipelines.monai:Cache")(cohort)
+    dataset = peer.dataset(pipeline)
     before = dataset._cache[0]["image"].clone()
     for _ in range(8):  # where flips make no copy
         dataset[0]
