@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.cohort import SHAPE
 from benchmarks.peers import PEERS
+from benchmarks.studies import STUDIES
 
 __all__ = ["main"]
 
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--peers", type=_names, help="only these, separated by commas")
         command.add_argument("--workloads", type=_names, help="only these, separated by commas")
+        if full:
+            command.add_argument("--studies", type=_studies, help=f"only these and nothing else: {', '.join(STUDIES)}")
         command.add_argument("--no-cold", action="store_true", help="never empty the page cache, not even as root")
     report = commands.add_parser("report", help="tables and pictures of records that are there already")
     report.add_argument("out", type=Path, help="folder with records.jsonl and run.json")
@@ -55,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _studies(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no study {unknown[0]!r}")
+    return names
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -90,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 budget_min=float("inf") if given.budget is None else given.budget,
                 peers=given.peers,
                 workloads=given.workloads,
+                studies=getattr(given, "studies", None),
                 cold=not given.no_cold,
             )
         )

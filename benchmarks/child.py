@@ -102,6 +102,8 @@ def _measure(peer: Peer, job: Job, settings: dict[str, Any], emit: Emit, wait: C
         from benchmarks.studies import run
 
         return {"several": list(run(job.detail, peer.cohort, full=settings["full"]))}
+    if job.workload == "pipeline":
+        return peer.pipeline(job, settings)
     feed = _feed(peer, job)
     try:
         if job.workload == "first-batch":

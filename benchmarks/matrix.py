@@ -14,6 +14,9 @@ __all__ = ["Block", "full", "preparations", "quick", "sources"]
 PLANES = ("axial", "coronal", "sagittal")
 CALLS = ("open", "lookup", "volume", "axial", "coronal", "sagittal", "roi-aligned", "roi-random")
 _USES = {"radiobject-spawn": "radiobject", "radioloader-region": "radioloader-uniform"}
+_OWN_FILES = {"ingest", "pipelines", "tiles", "writing"}
+"""Studies that read the cohort's files, and make what else they need themselves."""
+
 _RAW = {"ram", "nibabel", "nibabel-nii", "monai", "monai-cache", "monai-cache-nocopy", "torchio"}
 
 
@@ -33,7 +36,7 @@ class Block:
 def sources(job: Job) -> set[str]:
     """The contestants whose preparation a job needs; none where it reads the cohort's own files."""
     if job.workload == "study":
-        return {"radioloader-uniform", "radioloader-axial"}
+        return set() if job.detail in _OWN_FILES else {"radioloader-uniform", "radioloader-axial"}
     return {_USES.get(job.peer, job.peer)} - _RAW
 
 

@@ -36,13 +36,14 @@ class Job:
     Attributes:
         peer: The contestant.
         workload: ``patches``, ``volumes``, ``slices``, ``cold`` (patches after the page cache was emptied), ``first-batch``, ``prepare``,
-            ``call`` (one operation on an open data set) or ``study`` (measurements of radioloader alone).
+            ``call`` (one operation on an open data set), ``study`` (measurements with tables of their own) or ``pipeline`` (one figure of
+            a published pipeline, for the study of that name).
         size: Edge of a cubic patch in voxels.
         plane: Plane of slices.
         dtype: dtype of images that is asked for where the contestant leaves a choice: ``stored`` or ``float32``.
         workers: Worker processes.
         threads: Threads that make batches, where the contestant has such a mode.
-        detail: Which operation, which study.
+        detail: Which operation, which study, which figure of which pipeline.
     """
 
     peer: str

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.report import Entry
 
-__all__ = ["draw", "draw_lines", "draw_points"]
+__all__ = ["Bar", "draw", "draw_bars", "draw_lines", "draw_points"]
 
 _OURS, _THEIRS, _DARK, _MUTED = "#1f6feb", "#b6c2cf", "#24292f", "#6e7781"
 _LOG = 8.0  # a panel whose values are further apart is drawn on a logarithmic axis
@@ -69,6 +71,72 @@ def _panel(ax: Any, panel: str, entries: Sequence[Entry]) -> None:
         ax.set_xlim(0, (max(highs) or 1) * 1.12)
     better = "lower is better" if entries[0].lower else "higher is better"
     ax.set_title(f"{panel}  ({entries[0].unit}, {better}{', logarithmic' if log else ''})", fontsize=9, loc="left")
+    ax.tick_params(axis="x", labelsize=7.5)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A contestant.
+
+    Attributes:
+        label: Its name.
+        ours: Whether it is radioloader.
+        values: By what was measured, one for each repetition; none where it has no such figure.
+    """
+
+    label: str
+    ours: bool
+    values: Mapping[str, Sequence[float]]
+
+
+def draw_bars(path: Path, title: str, caption: str, panels: Mapping[str, Sequence[Bar]]) -> None:
+    """A row for each panel, and in it side by side what was measured of its contestants: medians on logarithmic axes, and repetitions."""
+    from matplotlib.figure import Figure
+
+    if not panels:
+        return
+    heights = [0.3 * len(bars) + 0.9 for bars in panels.values()]
+    columns = len(next(iter(panels.values()))[0].values)
+    figure = Figure(figsize=(3 + 3.5 * columns, sum(heights) + 0.9), facecolor="white", layout="constrained")
+    axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for row, (panel, bars) in zip(axes, panels.items(), strict=True):
+        for column, what in enumerate(bars[0].values):
+            _bars_of(row[column], panel if column == 0 else "", what, bars, named=column == 0)
+    figure.suptitle(title, color=_DARK, fontsize=12)
+    figure.supxlabel(_wrapped(caption), color=_MUTED, fontsize=6.5)
+    figure.savefig(path, dpi=110)
+
+
+def _bars_of(ax: Any, title: str, what: str, bars: Sequence[Bar], *, named: bool) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    found = {row: values for row, bar in enumerate(bars) if (values := bar.values[what])}
+    start = min((min(values) for values in found.values()), default=1.0) / 2
+    end = max((max(values) for values in found.values()), default=1.0)
+    for row, values in found.items():
+        median = statistics.median(values)
+        ax.barh(row, median - start, left=start, height=0.66, color=_OURS if bars[row].ours else _THEIRS)
+        ax.hlines(row, min(values), max(values), color=_DARK, linewidth=1.2)
+        ax.plot(values, [row] * len(values), ".", color=_DARK, markersize=3)
+        ax.annotate(
+            f"{median:.3g}",
+            (max(values), row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+        )
+    ax.set_yticks(range(len(bars)), [bar.label if named else "" for bar in bars], fontsize=7.5)
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.set_xscale("log")
+    ax.set_xlim(start, end * (end / start) ** 0.15)
+    better = "higher is better" if what.endswith("/s") else "lower is better"
+    ax.set_title(title, fontsize=9, loc="left")
+    ax.set_xlabel(f"{what} ({better}, logarithmic)", fontsize=7.5)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize=7.5)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.grid import write_grid
 from benchmarks.model import Record, config_of
 from benchmarks.pictures import draw
+from benchmarks.pipelines.report import write_pipelines
 from benchmarks.scaling import write_scaling
 from benchmarks.studies import STUDIES
 from benchmarks.verdict import judge, verdict_table
@@ -83,7 +84,7 @@ def topics() -> dict[str, tuple[str, str, str, Panel]]:
         **{
             name: (f"radioloader alone: {text}", f"study:{name}", "value", lambda r: r.get("what", r.get("when", "")))
             for name, text in STUDIES.items()
-            if name != "tiles"  # a table of its own: write_grid
+            if name not in ("tiles", "pipelines")  # tables of their own: write_grid, write_pipelines
         },
     }
 
@@ -150,7 +151,10 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Record]]:
 
 
 def write(folder: Path, facts: dict[str, Any], records: list[Record]) -> str:
-    """Write tables, pictures and JSON files into ``folder``; returns the verdict table."""
+    """Write tables, pictures and JSON files into ``folder``; returns the verdict table, where there was more than studies."""
+    studies = facts.get("settings", {}).get("studies")
+    if studies is not None:  # what these needed beside is no table of this run's
+        records = [record for record in records if record["workload"] == "study"]
     for name, (title, *_rest) in topics().items():
         entries = entries_of(name, records)
         if not entries:
@@ -163,6 +167,9 @@ def write(folder: Path, facts: dict[str, Any], records: list[Record]) -> str:
     draw(folder / "summary.png", "Each with its best number of workers or threads", _where(facts), summary)
     write_scaling(folder, facts, _where(facts), records)
     write_grid(folder, facts, _where(facts), records)
+    write_pipelines(folder, facts, _where(facts), records)
+    if studies is not None:
+        return f"{_where(facts)}\n\n{', '.join(f'{name}.md' for name in studies)} in {folder}\n"
     verdicts = judge(records)
     table = verdict_table(verdicts)
     content = {"run": facts, "verdicts": [asdict(verdict) for verdict in verdicts]}

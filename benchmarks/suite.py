@@ -46,6 +46,7 @@ class Settings:
         budget_min: No repetition is begun that would end later than so many minutes after the start; the first always runs.
         peers: Only these contestants; None takes all.
         workloads: Only these workloads; None takes all.
+        studies: Only these studies, and nothing else; None takes all, and everything else.
         cold: Whether to measure with an empty page cache, where that is permitted.
         modes: Only these (workers, threads); None takes all.
     """
@@ -64,6 +65,7 @@ class Settings:
     budget_min: float = float("inf")
     peers: tuple[str, ...] | None = None
     workloads: tuple[str, ...] | None = None
+    studies: tuple[str, ...] | None = None
     cold: bool = True
     modes: tuple[tuple[int, int], ...] | None = None
 
@@ -82,6 +84,7 @@ class Settings:
         return (
             (self.peers is None or job.peer in self.peers)
             and (self.workloads is None or job.workload in self.workloads)
+            and (self.studies is None or (job.workload == "study" and job.detail in self.studies))
             and (self.modes is None or (job.workers, job.threads) in self.modes)
         )
 
@@ -130,7 +133,9 @@ def run(settings: Settings, say: Callable[[str], None] = print) -> tuple[dict[st
         "machine": machine(),
         "load_before": round(os.getloadavg()[0], 2),
         "cohort": facts,
-        "settings": {name: getattr(settings, name) for name in ("repetitions", "seconds", "subjects", "sizes")},
+        "settings": {
+            name: getattr(settings, name) for name in ("repetitions", "seconds", "subjects", "sizes", "studies")
+        },
     }
     (settings.out / "run.json").write_text(json.dumps(header, indent=1) + "\n")
     files = Job("files", "prepare")
@@ -209,11 +214,11 @@ def _is_enough(record: Record) -> bool:
 def _line(record: Record) -> str:
     names = Job.__dataclass_fields__
     job = Job(**{name: record[name] for name in names})
+    name = "".join(f" {record[part]}" for part in ("what", "name") if record.get(part))
     if "error" in record:
-        return f"{job}: FAILED: {record['error']}"
+        return f"{job}{name}: FAILED: {record['error']}"
     if "skipped" in record:
-        return f"{job}: skipped: {record['skipped']}"
+        return f"{job}{name}: skipped: {record['skipped']}"
     size = f", {record['bytes'] / 1e6:.0f} MB" if "bytes" in record else ""
     value = f"{record['value']:.4g} {record['unit']}" if "value" in record else ""
-    name = f" {record['name']}" if "name" in record else ""
     return f"{job}{name}: {value}{size}{' (from an earlier run)' if record.get('reused') else ''}"

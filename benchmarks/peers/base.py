@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from benchmarks.machine import versions
-from benchmarks.model import Cohort, Job
+from benchmarks.model import Cohort, Job, Record
 
 __all__ = ["ENDLESS", "Feed", "Peer", "Unsupported", "torch_loader"]
 
@@ -69,6 +69,10 @@ class Peer:
     def slices(self, job: Job) -> Feed:
         """Batches of ``BATCH`` random slices."""
         raise Unsupported("has no slices")
+
+    def pipeline(self, job: Job, settings: dict[str, Any]) -> Record:
+        """What ``job.detail`` names of a published pipeline: value and unit."""
+        raise Unsupported("runs no published pipeline")
 
     def parts(self, batch: Any) -> tuple[Any, Any]:
         """Image and label of a batch, with a leading batch axis."""

@@ -1,4 +1,5 @@
-"""Measurements of radioloader alone: what contexts and ingest cost, how writing scales, what S3 costs, which positions are cheap."""
+"""Measurements of radioloader alone: what contexts and ingest cost, how writing scales, what S3 costs, which positions are cheap; and
+published pipelines of other libraries, beside these."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ STUDIES = {
     "ingest": "ingest beside decompressing the same files",
     "writing": "ingest with more and more processes",
     "s3": "an S3 server with latency, and the local disk",
+    "pipelines": "published pipelines of MONAI and TorchIO, in radioloader's datasets and in their own",
 }
 """Module -> what it measures. Each has ``measure(cohort, full)``, which yields ``value``, ``unit``, ``name`` and what else tells one
 line from another."""

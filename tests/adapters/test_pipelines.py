@@ -1,4 +1,4 @@
-"""Published pipelines, as they are written, on a real image: our samples beside the original library's."""
+"""Published pipelines, those that ``benchmarks`` times, on a real image: our samples beside the original library's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import radioloader as rl
+from benchmarks.pipelines import published
 from radioloader.datasets.seeding import SeededTransform
 from radioloader.samplers.random import seed_of
 
@@ -57,24 +58,7 @@ def assert_same_as_monai(dataset: Any, data: list[dict[str, Any]], prefix: list[
 def test_monais_spleen_tutorial(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
     """https://github.com/Project-MONAI/tutorials, 3d_segmentation/spleen_segmentation_3d: window, spacing and patch of this image."""
     mt = pytest.importorskip("monai.transforms")
-    prefix = [
-        mt.LoadImaged(keys=KEYS),
-        mt.EnsureChannelFirstd(keys=KEYS),
-        mt.ScaleIntensityRanged(keys=["image"], a_min=100, a_max=900, b_min=0.0, b_max=1.0, clip=True),
-        mt.CropForegroundd(keys=KEYS, source_key="image", allow_smaller=True),
-        mt.Orientationd(keys=KEYS, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
-        mt.Spacingd(keys=KEYS, pixdim=(1.5, 1.5, 2.0), mode=("bilinear", "nearest")),
-    ]
-    crop = mt.RandCropByPosNegLabeld(
-        keys=KEYS,
-        label_key="label",
-        spatial_size=(32, 32, 24),
-        pos=1,
-        neg=1,
-        num_samples=4,
-        image_key="image",
-        image_threshold=0,
-    )
+    prefix, [crop] = published.spleen((32, 32, 24), (100, 900))
     dataset = rl.monai.Dataset(
         datalist, mt.Compose([*prefix, crop]), store=tmp_path / "store", progress=False, num_workers=1
     )
@@ -87,41 +71,12 @@ def test_monais_brats_tutorial(
 ) -> None:
     """https://github.com/Project-MONAI/tutorials, 3d_segmentation/brats_segmentation_3d: four modalities, three classes that overlap."""
     mt = pytest.importorskip("monai.transforms")
-
-    class ConvertToMultiChannelBasedOnBratsClassesd(mt.MapTransform):
-        def __call__(self, data: Any) -> Any:
-            d = dict(data)
-            for key in self.keys:
-                result = [
-                    torch.logical_or(d[key] == 2, d[key] == 3),
-                    torch.logical_or(torch.logical_or(d[key] == 2, d[key] == 3), d[key] == 1),
-                    d[key] == 2,
-                ]
-                d[key] = torch.stack(result, axis=0).float()
-            return d
-
     t1, tissue, affine = brain
     modalities = np.stack([t1, t1.max() - t1, t1 // 2 + 3, np.roll(t1, 1, 0)], axis=-1)
     image = write_image(tmp_path / "case_mri.nii.gz", modalities, affine)
     label = write_image(tmp_path / "case_seg.nii.gz", tissue, affine)
     data = [{"image": str(image), "label": str(label)}]
-    prefix = [
-        mt.LoadImaged(keys=KEYS),
-        mt.EnsureChannelFirstd(keys="image"),
-        mt.EnsureTyped(keys=KEYS),
-        ConvertToMultiChannelBasedOnBratsClassesd(keys="label"),
-        mt.Orientationd(keys=KEYS, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
-        mt.Spacingd(keys=KEYS, pixdim=(2.0, 2.0, 2.0), mode=("bilinear", "nearest")),
-    ]
-    rest = [
-        mt.RandFlipd(keys=KEYS, prob=0.5, spatial_axis=0),
-        mt.RandFlipd(keys=KEYS, prob=0.5, spatial_axis=1),
-        mt.RandFlipd(keys=KEYS, prob=0.5, spatial_axis=2),
-        mt.NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
-        mt.RandScaleIntensityd(keys="image", factors=0.1, prob=1.0),
-        mt.RandShiftIntensityd(keys="image", offsets=0.1, prob=1.0),
-    ]
-    crop = mt.RandSpatialCropd(keys=KEYS, roi_size=[40, 48, 32], random_size=False)
+    prefix, [crop, *rest] = published.brats([40, 48, 32], (2.0, 2.0, 2.0))
     transform = mt.Compose([*prefix, crop, *rest])
     dataset = rl.monai.Dataset(data * 3, transform, store=tmp_path / "store", progress=False, num_workers=1)
     assert dataset[0]["image"].shape == (4, 40, 48, 32)
