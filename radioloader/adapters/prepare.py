@@ -262,6 +262,8 @@ def _tasks(
 
 
 def _workers(workers: int | None, tasks: int) -> int:
+    if workers is None and tasks <= 2:
+        return 1  # processes import torch and MONAI first: two small items took 13 s with them and 3 s without
     return max(1, min(workers or available_cores(), tasks))
 
 
