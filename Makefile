@@ -34,7 +34,7 @@ stress: $(VENV)/.installed-dev
 # The oldest versions that pyproject.toml admits, put before the newest.
 test-oldest: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $(VENV)/oldest --upgrade monai==1.5.0 torchio==0.23.1
-	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest tests/adapters
+	PYTHONPATH=$(VENV)/oldest $(BIN)/python -m pytest tests/adapters tests/inference
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

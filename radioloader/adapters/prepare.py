@@ -23,6 +23,7 @@ from radioloader.ingestion.derived import DerivedVolume, SourceGrid, append_volu
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.progress import ProgressBar
 from radioloader.ingestion.report import IngestItem
+from radioloader.storage.catalog import PREPARED
 from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
 from radioloader.types import VolumeRef
@@ -192,7 +193,7 @@ class _Stored:
         self._keys = {
             name: str(info.recipe["key"])
             for name, info in snapshot.collections.items()
-            if info.recipe.get("prepared") == recipe
+            if info.recipe.get(PREPARED) == recipe
         }
         self.places: dict[str, dict[str, int]] = {}
         self._about: dict[str, str] = {}
@@ -251,9 +252,7 @@ def _tasks(
     workers: int | None,
     config: StorageConfig,
 ) -> list[_Task]:
-    preparation = copy.deepcopy(
-        preparation
-    )  # transforms keep things of what they saw last; the user's stay as they are
+    preparation = copy.deepcopy(preparation)  # transforms keep things of what they saw last; the user's stay as they are
     threads = max(1, available_cores() // _workers(workers, len(todo)))
     return [
         _Task(items[i], h, items[i].subject(h), preparation, recipe, store, config, threads)
@@ -321,7 +320,7 @@ def _paired(tasks: Sequence[_Task], results: Iterator[_Outcome]) -> Iterator[tup
 
 
 def _collection_recipe(name: str, task: _Task) -> dict[str, Any]:
-    return {"prepared": task.recipe, "key": name.rpartition("@")[0], "transforms": task.preparation.names}
+    return {PREPARED: task.recipe, "key": name.rpartition("@")[0], "transforms": task.preparation.names}
 
 
 @contextlib.contextmanager

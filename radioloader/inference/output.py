@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
+import os
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from radioloader.errors import ConfigError, ShapeError
+from radioloader.inference.scratch import temporary
 from radioloader.types import Box, Triple
 
 __all__ = ["ACTIVATIONS", "OUTPUTS", "Output", "Spool"]
@@ -103,8 +104,11 @@ class Spool:
         if size <= limit:
             self.voxels = np.zeros(shape, dtype)
             return
-        with tempfile.TemporaryFile(prefix="radioloader-") as file:
-            file.truncate(size)
+        with temporary("the result of a volume", size) as file:
+            if hasattr(os, "posix_fallocate"):  # a disk that gets full under a map ends the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
             self._map = mmap.mmap(file.fileno(), size)
         self.voxels = np.frombuffer(self._map, dtype).reshape(shape)
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def predict(
     Raises:
         ConfigError: An argument is wrong; or ``out`` holds something else, and ``overwrite`` is not set.
         ShapeError: The model gives something else than (B, K, X, Y, Z).
-        StoreWriteError: The store cannot be written.
+        StoreWriteError: The store, or a temporary file, cannot be written.
         RadioloaderError: Store and arguments do not fit; see :class:`~radioloader.PatchDataset`.
     """
     started = time.monotonic()
@@ -141,9 +142,10 @@ def predict(
         "autocast": None if autocast is None else str(autocast),
     }
     target = Target(everything, out, form, provenance(model, model_id, transform, arguments), config)
+    group = _group() if together else None
     todo = target.begin(everything.subjects, overwrite=overwrite, create=part == 0 or not together)
     if together:  # as rank 0 saw it: the others may have looked later, when some was done
-        todo = all_gather(todo)[0]
+        todo = all_gather(todo, group)[0]
     counts = dict(zip(everything.subjects, everything.layout.counts.tolist(), strict=True))
     mine = _share_of(todo if together else everything.subjects, counts, part, parts)
     mine = [subject for subject in mine if subject in set(todo)]
@@ -154,10 +156,11 @@ def predict(
             work.run(runner, bar, batch_size, num_threads=num_threads, num_workers=num_workers)
         report.predicted, report.failed, report.windows = work.predicted, work.failed, work.windows
     if together:
-        for other in [found for number, found in enumerate(all_gather(_plain(report))) if number != part]:
+        for other in [found for number, found in enumerate(all_gather(_plain(report), group)) if number != part]:
             report.predicted += other["predicted"]
             report.failed |= other["failed"]
             report.windows += other["windows"]
+        torch.distributed.destroy_process_group(group)
     done = set(todo)
     report.skipped = [subject for subject in everything.subjects if subject not in done]
     order = {subject: number for number, subject in enumerate(everything.subjects)}
@@ -188,6 +191,13 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int, bool]:
     if part >= parts:
         raise ConfigError(f"rank={rank} must be below world_size={world_size}")
     return part, parts, False
+
+
+def _group() -> Any:
+    """All ranks, with all the time that they need: one may have nothing to do while another one predicts for hours."""
+    import torch.distributed
+
+    return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 def _share_of(subjects: Sequence[str], counts: dict[str, int], part: int, parts: int) -> list[str]:

@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 import torch
 
+from radioloader.inference.scratch import explained
 from radioloader.inference.windows import Windows
 from radioloader.types import Box, Triple
 
@@ -89,18 +90,21 @@ class WindowSums:
         self._held.move_to_end(cell)
         return sums
 
+    def _write(self, slot: int, sums: torch.Tensor) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="radioloader-", buffering=0)  # noqa: SIM115 - closed with this
+            largest = prod(int(np.diff(axis).max()) for axis in self._windows.edges)
+            self._slot_size = largest * len(sums) * sums.itemsize
+        self._file.seek(slot * self._slot_size)
+        data = sums.numpy().data.cast("B")
+        while data:
+            data = data[self._file.write(data) :]
+
     def _make_room(self) -> None:
         while self._bytes > self._limit and self._held:
             cell, sums = self._held.popitem(last=False)
             self._bytes -= sums.nbytes
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="radioloader-", buffering=0)  # noqa: SIM115 - closed with this
-                edges = self._windows.edges
-                largest = prod(int(np.diff(axis).max()) for axis in edges)
-                self._slot_size = largest * len(sums) * sums.itemsize
             slot = self._free.pop() if self._free else len(self._slots)
             self._slots[cell] = slot
-            self._file.seek(slot * self._slot_size)
-            data = sums.numpy().data.cast("B")
-            while data:
-                data = data[self._file.write(data) :]
+            with explained("sums of windows", (slot + 1) * self._slot_size):
+                self._write(slot, sums)

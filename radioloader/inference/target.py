@@ -28,13 +28,11 @@ from radioloader.ingestion.derived import (
     begin_collection,
     write_derived,
 )
+from radioloader.storage.catalog import PREDICTION
 from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
 
 __all__ = ["Target", "provenance"]
-
-_KEY = "prediction"
-"""In the recipe of a collection of predictions: what they were made with."""
 
 
 def provenance(
@@ -89,6 +87,8 @@ class Target:
     ) -> None:
         if not isinstance(name, str) or not name or "\0" in name:
             raise ConfigError(f"out={name!r} must be a name for a collection: text that is not empty")
+        if name in dataset.image:
+            raise ConfigError(f"out={name!r} is what is predicted from; give another name")
         source = dataset.table.snapshot
         self.store = Store(source.store.uri, source.store.config if config is None else config)
         self.provenance = made_with
@@ -119,7 +119,7 @@ class Target:
             snapshot = Snapshot(self.store)
             stored, others = self._look(snapshot, overwrite)
             recipe = snapshot.collections[self._name].recipe if self._name in snapshot.collections else {}
-            current = recipe.get(_KEY, {}).get("identity") == self.provenance["identity"]
+            current = recipe.get(PREDICTION, {}).get("identity") == self.provenance["identity"]
             if create and (others or not current):
                 try:
                     with self.store.write() as transaction:
@@ -128,7 +128,7 @@ class Target:
                             transaction,
                             self._name,
                             self._form.collection_kind,
-                            {_KEY: self.provenance},
+                            {PREDICTION: self.provenance},
                             drop=others,
                         )
                         transaction.commit(f"predictions {self._name!r}", {"dropped": len(others)})
@@ -142,7 +142,7 @@ class Target:
         info = snapshot.collections.get(self._name)
         if info is None:
             return {}, []
-        if _KEY not in info.recipe:
+        if PREDICTION not in info.recipe:
             raise ConfigError(
                 f"{self.uri} has a collection {self._name!r} that holds no predictions; give another name, out='...'"
             )
@@ -157,7 +157,7 @@ class Target:
         if others and not overwrite:
             raise ConfigError(
                 f"{self._name!r} of {self.uri} holds predictions of {len(others)} subjects that were made otherwise: "
-                f"{self._differs(info.recipe[_KEY])}. Give another name, out='...', or overwrite=True"
+                f"{self._differs(info.recipe[PREDICTION])}. Give another name, out='...', or overwrite=True"
             )
         return stored, others
 
@@ -222,7 +222,7 @@ class Target:
         while True:
             try:
                 with self.store.write() as transaction:
-                    append_volumes(self.store, transaction, volumes, lambda name: {_KEY: self.provenance})
+                    append_volumes(self.store, transaction, volumes, lambda name: {PREDICTION: self.provenance})
                     transaction.commit(f"{len(volumes)} predictions {self._name!r}", {"volumes": len(volumes)})
                 return True
             except StoreLockedError:

@@ -67,6 +67,10 @@ class Job:
         collections = {}
         for name, kind in self._kinds.items():
             info = existing.get(name)
+            if info is not None and info.computed:
+                raise ConfigError(
+                    f"collection {name!r} of {self._store.uri} holds volumes that were computed from others; use another name"
+                )
             if info is not None and info.kind != kind:
                 raise ConfigError(
                     f"collection {name!r} of {self._store.uri} holds {info.kind}s, but now it is to hold {kind}s; "
@@ -78,10 +82,11 @@ class Job:
         return collections
 
     def _read_stored(self) -> dict[str, dict[str, Grid]]:
-        """Grids of the volumes in collections that this ingest does not touch, by subject and collection."""
+        """Grids of the volumes in collections that this ingest does not touch, by subject and collection. Not of what was computed: it may
+        be of an image that is replaced now."""
         stored: dict[str, dict[str, Grid]] = {}
         for name, info in read_collections(self._store, self._transaction.commits).items():
-            if name not in self._collections:
+            if name not in self._collections and not info.computed:
                 index = read_index(self._store, info, self._transaction.commits)
                 for place, subject in enumerate(index.subject_ids.tolist()):
                     if subject in self._cohort.files:

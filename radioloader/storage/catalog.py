@@ -24,6 +24,8 @@ from radioloader.types import VolumeRef
 __all__ = [
     "COLLECTION_TABLES",
     "FOREGROUND_COORDINATES",
+    "PREDICTION",
+    "PREPARED",
     "CollectionInfo",
     "VolumeIndex",
     "columns_of",
@@ -43,6 +45,12 @@ _INDEX = ["obs_id", "obs_subject_id", "uri", *_SHAPE, "dtype", "slope", "interce
 
 FOREGROUND_COORDINATES = 2048
 """Coordinates that the foreground index keeps for each volume and class, at most."""
+
+PREDICTION = "prediction"
+"""Key of the recipe of a collection of predictions: what they were made with."""
+
+PREPARED = "prepared"
+"""Key of the recipe of a collection that transforms made of other volumes: which ones."""
 
 COLLECTION_TABLES: dict[str, list[Column]] = {
     "obs": [
@@ -91,6 +99,11 @@ class CollectionInfo:
     name: str
     kind: str
     recipe: Mapping[str, Any]
+
+    @property
+    def computed(self) -> bool:
+        """Whether its volumes were computed from other ones, and not read from files."""
+        return PREDICTION in self.recipe or PREPARED in self.recipe
 
 
 def read_collections(store: Store, commits: Commits) -> dict[str, CollectionInfo]:

@@ -13,7 +13,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 import radioloader as rl
-from radioloader.errors import ConfigError, ShapeError
+from radioloader.errors import ConfigError, ShapeError, StoreWriteError
 
 SUBJECTS = [f"sub-{number:02d}" for number in range(1, 5)]
 
@@ -289,6 +289,22 @@ class TestWhatIsThereIsSkipped:
         assert (report.predicted, report.skipped) == (["sub-02"], ["sub-01", "sub-03"])
         assert np.array_equal(rl.open(uri)["pred"].loc["sub-02"].to_numpy(), -voxels > 0)
 
+    def test_an_image_of_another_shape_takes_the_place_of_one(
+        self, changing: Path, tmp_path: Path, write_image: Any
+    ) -> None:
+        uri = tmp_path / "store"
+        assert rl.ingest(uri, {"T1w": changing / "images"}, workers=1).ok
+        arguments: Any = {"image": "T1w", "patch_size": 8, "activation": "sigmoid", "progress": False}
+        rl.predict(uri, _above, **arguments)
+        voxels = np.full((9, 9, 9), 3, np.int16)
+        write_image(changing / "images" / "sub-02_T1w.nii.gz", voxels)
+        report = rl.ingest(uri, {"T1w": changing / "images"}, workers=1)  # the prediction is no label that it has to fit
+        assert report.ok, str(report)
+        assert rl.predict(uri, _above, **arguments).predicted == ["sub-02"]
+        assert rl.open(uri)["pred"].loc["sub-02"].shape == (9, 9, 9)
+        with pytest.raises(ConfigError, match="'pred' of .* holds volumes that were computed"):
+            rl.ingest(uri, {"pred": changing / "labels"}, labels=["pred"], workers=1)
+
     def test_lambdas_need_a_name(self, store: str) -> None:
         import threading
 
@@ -342,6 +358,17 @@ class TestFailures:
         assert "not finite" in report.failed["sub-03"]
         assert "[0:8, 0:8, 0:8]" in report.failed["sub-03"]
 
+    @pytest.mark.parametrize("output", ["labels", "probabilities"])
+    def test_temporary_files_that_cannot_be_written(
+        self, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+        arguments: Any = {"image": "T1w", "patch_size": 8, "output": output, "progress": False}
+        with pytest.raises(StoreWriteError, match=r"in a temporary file in .*absent: No such file.*TMPDIR.*memory_mb="):
+            rl.predict(store, Net(), memory_mb=0, **arguments)
+        assert len(rl.open(store)["pred"]) == 0
+        assert rl.predict(store, Net(), **arguments).ok
+
     def test_a_model_that_raises_keeps_what_was_finished(self, store: str) -> None:
         calls = []
 
@@ -375,6 +402,7 @@ class TestFailures:
         [
             ({"out": "seg"}, "'seg' that holds no predictions"),
             ({"out": ""}, "out=''"),
+            ({"out": "T1w"}, "out='T1w' is what is predicted from"),
             ({"output": "mask"}, "output='mask' is not one of"),
             ({"activation": "relu"}, "activation='relu' is not one of"),
             ({"blend": "median"}, "blend='median' is not one of"),

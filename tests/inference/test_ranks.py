@@ -21,7 +21,8 @@ import radioloader as rl
 SUBJECTS = [f"sub-{number:02d}" for number in range(1, 5)]
 
 RANKS = """
-import json, sys
+import json, sys, time
+from datetime import timedelta
 from pathlib import Path
 import torch
 import radioloader as rl
@@ -30,11 +31,12 @@ class Bright(torch.nn.Module):
     def forward(self, images):
         return images
 
-torch.distributed.init_process_group("gloo")
+slow = float(sys.argv[3])  # longer than the process group's ranks would wait for each other
+torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=slow - 3 if slow else 60))
 rank = torch.distributed.get_rank()
 seen = []
 model = Bright()
-model.register_forward_hook(lambda *_: seen.append(1))
+model.register_forward_hook(lambda *_: seen.append(1) or time.sleep(slow if len(seen) == 1 else 0))
 reports = [
     rl.predict(sys.argv[2], model, image="T1w", patch_size=8, activation="sigmoid", progress=False, **arguments)
     for arguments in ({"subjects": ["sub-02"]}, {}, {})
@@ -46,11 +48,14 @@ torch.distributed.destroy_process_group()
 
 
 def test_ranks_share_the_subjects(
-    store_uri: str, tmp_path: Path, torchrun: Callable[..., list[dict[str, Any]]]
+    store_uri: str,
+    tmp_path: Path,
+    torchrun: Callable[..., list[dict[str, Any]]],
+    counts: Callable[[int, int], int],
 ) -> None:
     store = shutil.copytree(store_uri, tmp_path / "store")
     shutil.rmtree(rl.open(store)["T1w"].loc["sub-04"].uri)
-    ranks = torchrun(RANKS, 3, store)
+    ranks = torchrun(RANKS, 3, store, counts(0, 10))
     first, second, third = ranks[0]["facts"]
     assert first[:3] == [["sub-02"], [], []]
     assert second[:3] == [["sub-01", "sub-03"], ["sub-02"], ["sub-04"]]
