@@ -19,9 +19,10 @@ from monai.data import MetaTensor, get_track_meta, set_track_meta
 from radioloader.adapters.compact import compact
 from radioloader.adapters.crops import Found, consumed, find, looks_for
 from radioloader.adapters.identity import NONE, Identities, names_of, renamed
-from radioloader.adapters.prepare import Made, Prepared
+from radioloader.adapters.prepare import Made
 from radioloader.adapters.sources import Item
 from radioloader.adapters.split import Plan
+from radioloader.adapters.stored import Prepared
 from radioloader.adapters.values import decode, encode
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import make_header

@@ -36,9 +36,10 @@ from radioloader.adapters.crops import Crop, is_unread  # noqa: E402
 from radioloader.adapters.identity import Identities  # noqa: E402
 from radioloader.adapters.items import STORED_AS, ItemPreparation, Unread, Wanted  # noqa: E402
 from radioloader.adapters.meta_tensors import AsMetaTensors  # noqa: E402
-from radioloader.adapters.prepare import Prepared, prepare  # noqa: E402
+from radioloader.adapters.prepare import prepare  # noqa: E402
 from radioloader.adapters.sources import as_item  # noqa: E402
 from radioloader.adapters.split import split  # noqa: E402
+from radioloader.adapters.stored import Prepared  # noqa: E402
 
 __all__ = ["AsMetaTensors", "Dataset"]
 

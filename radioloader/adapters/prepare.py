@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 
 from radioloader.adapters.digest import UnhashableError, digest
 from radioloader.adapters.sources import settled
+from radioloader.adapters.stored import Prepared, StoredItems
 from radioloader.config import StorageConfig, available_cores
 from radioloader.errors import ConfigError, RadioloaderError, StoreLockedError, StoreWriteError
 from radioloader.ingestion.derived import DerivedVolume, SourceGrid, append_volumes, discard_volumes, write_derived
@@ -26,30 +27,14 @@ from radioloader.ingestion.report import IngestItem
 from radioloader.storage.catalog import PREPARED
 from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
-from radioloader.types import VolumeRef
 
-__all__ = ["Made", "Preparation", "Prepared", "prepare", "recipe_of"]
+__all__ = ["Made", "Preparation", "prepare", "recipe_of"]
 
 _VERSION = 1
 """Of what is kept of an item."""
 
 _COMMIT_EVERY_S = 10.0
 _POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An item in the store.
-
-    Attributes:
-        volumes: Its volumes by key, in the order of the keys.
-        about: All else, as JSON.
-        hash: Of the source.
-    """
-
-    volumes: Mapping[str, VolumeRef]
-    about: str
-    hash: str
 
 
 class Source(Protocol):
@@ -170,62 +155,22 @@ def prepare(
     """
     recipe = recipe_of(preparation, prefix_id)
     failures: dict[int, str] = {}
-    stored = _Stored(Snapshot(store), recipe)
+    stored = StoredItems(Snapshot(store), recipe)
     hashes = _hashes(items, stored, failures)
     while stored.lacks(hashes, failures):
         try:
             with store.write() as transaction:
                 # What is missing now that nobody else writes.
-                todo = _Stored(Snapshot(store), recipe).lacks(hashes, failures)
+                todo = StoredItems(Snapshot(store), recipe).lacks(hashes, failures)
                 tasks = _tasks(store, items, preparation, recipe, todo, workers, config)
                 _work(store, transaction, tasks, workers, progress, config, todo, failures)
         except StoreLockedError:
             time.sleep(_POLL_S)
-        stored = _Stored(Snapshot(store), recipe)
+        stored = StoredItems(Snapshot(store), recipe)
     return [None if i in failures else stored.prepared(hashes[i]) for i in range(len(items))], failures
 
 
-class _Stored:
-    """What a store has of items prepared in one way."""
-
-    def __init__(self, snapshot: Snapshot, recipe: str) -> None:
-        self._snapshot = snapshot
-        self._keys = {
-            name: str(info.recipe["key"])
-            for name, info in snapshot.collections.items()
-            if info.recipe.get(PREPARED) == recipe
-        }
-        self.places: dict[str, dict[str, int]] = {}
-        self._about: dict[str, str] = {}
-        self.stamps: dict[str, str] = {}
-        for name in self._keys:
-            rows = snapshot.details(name, ["source", "source_hash"])
-            for place, (source, hash_) in enumerate(
-                zip(rows["source"].tolist(), rows["source_hash"].tolist(), strict=True)
-            ):
-                self.places.setdefault(hash_, {})[name] = place
-                if source:  # of an item's first volume
-                    kept = json.loads(source)
-                    self._about[hash_] = kept["about"]
-                    if kept["stamps"]:
-                        self.stamps[kept["stamps"]] = hash_
-
-    def lacks(self, hashes: Mapping[int, str], failures: Mapping[int, str]) -> dict[str, int]:
-        """The first item of each content that is not there."""
-        missing = {i: h for i, h in hashes.items() if i not in failures and h not in self.places}
-        return {h: i for i, h in sorted(missing.items(), reverse=True)}
-
-    def prepared(self, hash_: str) -> Prepared:
-        about = self._about[hash_]
-        found = {}
-        for name, place in self.places[hash_].items():
-            tile = tuple(self._snapshot.tiles(name)[place].tolist())
-            found[self._keys[name]] = replace(self._snapshot.index(name).ref(place), tile=tile)
-        order = json.loads(about)["volumes"]
-        return Prepared({key: found[key] for key in order}, about, hash_)
-
-
-def _hashes(items: Sequence[Source], stored: _Stored, failures: dict[int, str]) -> dict[int, str]:
+def _hashes(items: Sequence[Source], stored: StoredItems, failures: dict[int, str]) -> dict[int, str]:
     def hash_of(number: int) -> str:
         item = items[number]
         stamps = item.stamps()
@@ -252,7 +197,9 @@ def _tasks(
     workers: int | None,
     config: StorageConfig,
 ) -> list[_Task]:
-    preparation = copy.deepcopy(preparation)  # transforms keep things of what they saw last; the user's stay as they are
+    preparation = copy.deepcopy(
+        preparation
+    )  # transforms keep things of what they saw last; the user's stay as they are
     threads = max(1, available_cores() // _workers(workers, len(todo)))
     return [
         _Task(items[i], h, items[i].subject(h), preparation, recipe, store, config, threads)

@@ -14,7 +14,8 @@ import torchio as tio
 from radioloader.adapters.compact import compact
 from radioloader.adapters.digest import digest
 from radioloader.adapters.lazy_image import StoredLabelMap, StoredScalarImage, Voxels
-from radioloader.adapters.prepare import Made, Prepared
+from radioloader.adapters.prepare import Made
+from radioloader.adapters.stored import Prepared
 from radioloader.adapters.values import decode, encode
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import header_for

@@ -23,7 +23,8 @@ require("torchio", extra="torchio")
 import torchio as tio  # noqa: E402
 
 from radioloader.adapters.lazy_image import Voxels  # noqa: E402
-from radioloader.adapters.prepare import Prepared, prepare  # noqa: E402
+from radioloader.adapters.prepare import prepare  # noqa: E402
+from radioloader.adapters.stored import Prepared  # noqa: E402
 from radioloader.adapters.subjects import (  # noqa: E402
     StoreSubject,
     SubjectPreparation,

@@ -25,8 +25,8 @@ def explained(what: str, size: int) -> Iterator[None]:
         if isinstance(error, StoreWriteError):
             raise
         raise StoreWriteError(
-            f"could not keep {what} ({size / 2**20:.0f} MiB) in a temporary file in {tempfile.gettempdir()}: {error.strerror or error}; make "
-            "room there, set TMPDIR to a folder with more of it, or keep it in memory with a larger memory_mb="
+            f"could not keep {what} ({size / 2**20:.0f} MiB) in a temporary file in {tempfile.gettempdir()}: {error.strerror or error}; "
+            "make room there, set TMPDIR to a folder with more of it, or keep it in memory with a larger memory_mb="
         ) from error
 
 

@@ -298,11 +298,13 @@ class TestWhatIsThereIsSkipped:
         rl.predict(uri, _above, **arguments)
         voxels = np.full((9, 9, 9), 3, np.int16)
         write_image(changing / "images" / "sub-02_T1w.nii.gz", voxels)
-        report = rl.ingest(uri, {"T1w": changing / "images"}, workers=1)  # the prediction is no label that it has to fit
+        report = rl.ingest(
+            uri, {"T1w": changing / "images"}, workers=1
+        )  # the prediction is no label that it has to fit
         assert report.ok, str(report)
         assert rl.predict(uri, _above, **arguments).predicted == ["sub-02"]
         assert rl.open(uri)["pred"].loc["sub-02"].shape == (9, 9, 9)
-        with pytest.raises(ConfigError, match="'pred' of .* holds volumes that were computed"):
+        with pytest.raises(ConfigError, match=r"'pred' of .* holds volumes that were computed"):
             rl.ingest(uri, {"pred": changing / "labels"}, labels=["pred"], workers=1)
 
     def test_lambdas_need_a_name(self, store: str) -> None:
