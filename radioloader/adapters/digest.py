@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import sys
-import sysconfig
 import threading
 from collections import namedtuple
 from collections.abc import Iterator, Mapping
@@ -34,12 +33,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx
 
+from radioloader.adapters.packages import is_installed, version_of
 from radioloader.errors import ConfigError
 
-__all__ = ["UnhashableError", "digest"]
+__all__ = ["UnhashableError", "bytes_of", "digest"]
 
-_PLACES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 # Random state does not decide what a deterministic transform does; tracing and caches neither.
 _NO_PART = frozenset(
@@ -48,13 +48,11 @@ _NO_PART = frozenset(
         *("__qualname__", "__firstlineno__", "__static_attributes__", "__slotnames__"),
     )
 )
-# Also where they were not installed in the usual place, as in images that carry them in a folder.
-_PACKAGES = frozenset(
-    {"radioloader", "monai", "torchio", "torch", "numpy", "scipy", "nibabel", "SimpleITK", "skimage", "itk"}
-)
 _NO_STATE = (logging.Logger, logging.Handler, type(threading.Lock()), type(threading.RLock()), threading.local)
 _FIELDS = (MemberDescriptorType, GetSetDescriptorType, type(vars(namedtuple("_One", "field"))["field"]))
 _CONTAINERS = (dict, list, tuple, set, frozenset, MappingProxyType)
+_LIGHTNING = ("lightning", "pytorch_lightning")
+_NETWORK = frozenset((*vars(torch.nn.Module()), "_compiled_call_impl", "prepare_data_per_node"))
 _GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator)
 
 
@@ -125,8 +123,10 @@ class _Digest:
         if isinstance(thing, Mapping | list | tuple | set | frozenset) and type(thing) not in _CONTAINERS:
             self.add(type(thing), where)
         if isinstance(thing, torch.Tensor):
-            self._put("tensor", str(thing.dtype), str(tuple(thing.shape)))
-            self.sum.update(thing.detach().cpu().contiguous().as_subclass(torch.Tensor).numpy().tobytes())
+            self._put("tensor", str(thing.dtype), _shape(thing, where))
+            self.sum.update(bytes_of(thing))
+        elif isinstance(thing, torch.nn.Module):
+            self._add_network(thing, where)
         elif isinstance(thing, np.ndarray):
             if thing.dtype.hasobject:
                 self.add(thing.tolist(), where)
@@ -171,8 +171,8 @@ class _Digest:
 
     def _add_function(self, function: FunctionType, where: str) -> None:
         # Not by its __module__, which functools.wraps takes from the function that is wrapped.
-        if _is_installed(function.__globals__.get("__name__", "")):
-            self._put("function", function.__module__ or "", function.__qualname__, _version(function.__module__))
+        if is_installed(function.__globals__.get("__name__", "")):
+            self._put("function", function.__module__ or "", function.__qualname__, version_of(function.__module__))
             self._add_closure(function, where)
             return
         if function.__name__ == "<lambda>":
@@ -211,8 +211,8 @@ class _Digest:
     def _add_module(self, module: ModuleType, where: str) -> None:
         """A module that code uses; of a script's own, also what it uses in turn."""
         self._put("module", module.__name__)
-        if _is_installed(module.__name__):
-            self._put("version", _version(module.__name__))
+        if is_installed(module.__name__):
+            self._put("version", version_of(module.__name__))
             return
         path = getattr(module, "__file__", None)
         if path is None:  # made in C, or of several folders
@@ -230,12 +230,12 @@ class _Digest:
             other = (
                 value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
             )
-            if other is not None and other is not module and not _is_installed(other.__name__):
+            if other is not None and other is not module and not is_installed(other.__name__):
                 self.add(other, f"{module.__name__!r}, which is used,")
 
     def _add_class(self, kind: type, where: str) -> None:
-        if _is_installed(kind.__module__):
-            self._put("class", kind.__module__, kind.__qualname__, _version(kind.__module__))
+        if is_installed(kind.__module__):
+            self._put("class", kind.__module__, kind.__qualname__, version_of(kind.__module__))
             return
         self._put("class", kind.__qualname__)
         if type(kind) is not type:
@@ -248,6 +248,28 @@ class _Digest:
             if callable(value) or _is_plain(value) or not (name.startswith("__") and name.endswith("__")):
                 self._put("attribute", name)
                 self.add(value, f"{kind.__qualname__}.{name}")
+
+    def _add_network(self, network: torch.nn.Module, where: str) -> None:
+        """A network: its code, its weights and settings, what hooks in; not its mode."""
+        self._put("network")
+        written = isinstance(network, torch.jit.ScriptModule | torch.fx.GraphModule)
+        if written:  # generated, and all that there is to tell them by
+            graph = getattr(network, "inlined_graph", None)  # of TorchScript, whose code leaves constants out
+            self._put("code", str(network.code if graph is None else graph.str(False)))
+        else:
+            self.add(type(network), where)
+        recurse = isinstance(network, torch.jit.ScriptModule)
+        tensors = [*network.named_parameters(recurse=recurse), *network.named_buffers(recurse=recurse)]
+        self.add(sorted(tensors, key=lambda pair: pair[0]), where)
+        self.add([] if recurse else list(network._modules.items()), where)
+        if not written:  # whose hooks are torch's
+            self.add([*network._forward_pre_hooks.values(), *network._forward_hooks.values()], f"a hook of {where}")
+        lightning = any(base.__module__.partition(".")[0] in _LIGHTNING for base in type(network).__mro__)
+        for name, value in sorted(vars(network).items()):
+            runtime = name in _NETWORK or (lightning and name.startswith("_") and name != "_hparams")
+            if not runtime and (not written or isinstance(value, torch.Tensor)):
+                self._put("attribute", name)
+                self.add(value, f"{type(network).__name__}.{name}")
 
     def _add_instance(self, thing: Any, where: str) -> None:
         kind = type(thing)
@@ -275,54 +297,22 @@ class _Digest:
             self.add(getattr(thing, name), f"{kind.__name__}.{name}")
 
 
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    """The values of a tensor, in C order."""
+    dense = tensor.detach().as_subclass(torch.Tensor)
+    dense = dense.to_dense() if dense.layout is not torch.strided else dense
+    return dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
+
+
+def _shape(tensor: torch.Tensor, where: str) -> str:
+    if torch.nn.parameter.is_lazy(tensor):
+        raise UnhashableError(f"{where} has parameters that are not there yet: run the model once before")
+    return str(tuple(tensor.shape))
+
+
 def _slots(kind: type) -> list[str]:
     names: Any = vars(kind).get("__slots__", ())
     return [names] if isinstance(names, str) else list(names)
-
-
-def _installed(path: str) -> bool:
-    return (
-        "site-packages" in path
-        or "dist-packages" in path
-        or path.startswith((*_PLACES, "<frozen", "<__array_function__"))
-    )
-
-
-@functools.cache
-def _is_installed(module: str) -> bool:
-    """Whether a module belongs to an installed package or to Python, rather than to a script."""
-    package = module.partition(".")[0]
-    if module == "__main__":
-        return False
-    if package in _PACKAGES or package in sys.builtin_module_names or package in sys.stdlib_module_names:
-        return True
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None or not path.endswith(".py"):
-        return path is not None
-    return _installed(path) and bool(_distributions().get(package))
-
-
-@functools.cache
-def _version(module: str | None) -> str:
-    """Version of the package that a module belongs to; empty for Python's own."""
-    package = (module or "").partition(".")[0]
-    if package in _PACKAGES:
-        known = getattr(sys.modules.get(package), "__version__", None)
-        if isinstance(known, str):
-            return known
-    for name in _distributions().get(package, ()):
-        try:
-            found = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        # With the hashes of its files: a package that is installed again may keep its version.
-        return f"{found.version} {hashlib.sha256((found.read_text('RECORD') or '').encode()).hexdigest()}"
-    return ""
-
-
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
 
 
 def _names(code: CodeType) -> list[str]:

@@ -26,12 +26,15 @@ from radioloader.adapters.stored import Prepared
 from radioloader.adapters.values import decode, encode
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import make_header
+from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import affine_problem, axcodes
 from radioloader.ingestion.derived import SourceGrid
 
 __all__ = ["STORED_AS", "ItemPreparation", "Unread", "Wanted"]
 
 _KEPT = 128
+_MOVES = {"Transpose", "Transposed"}
+"""Transforms that move voxels and leave the affine as it was."""
 
 
 class ItemPreparation:
@@ -85,7 +88,10 @@ class ItemPreparation:
             "found": None if found is None else _found_to_json(found),
         }
         arrays = {key: compact(_as_array(value)) for key, value in volumes.items()}
-        grids = {key: grid for key, value in volumes.items() if (grid := _source_grid(value, arrays[key].dtype))}
+        told = not _MOVES & set(self.names)
+        grids = {
+            key: grid for key, value in volumes.items() if told and (grid := _source_grid(value, arrays[key].dtype))
+        }
         return Made({key: (arrays[key], _affine(value)) for key, value in volumes.items()}, about, grids)
 
 
@@ -100,10 +106,12 @@ def _source_grid(value: Any, dtype: np.dtype[Any]) -> SourceGrid | None:
     affine, shape = (meta.get(name) for name in ("original_affine", "spatial_shape"))
     if affine is None or shape is None or np.shape(affine) != (4, 4) or len(shape) < 3:
         return None
-    affine = np.asarray(affine, np.float64)
+    affine, size = np.asarray(affine, np.float64), tuple(int(n) for n in shape[:3])
     if affine_problem(affine) is not None:
         return None
-    return SourceGrid(make_header([int(n) for n in shape[:3]], dtype, affine), axcodes(affine))
+    if meta.get("as_closest_canonical"):  # then MONAI notes the file's affine, and the shape after turning
+        size, _ = turn_grid(size, np.eye(4), "RAS", axcodes(affine))
+    return SourceGrid(make_header(size, dtype, affine), axcodes(affine))
 
 
 def _is_volume(value: Any) -> bool:

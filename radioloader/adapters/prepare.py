@@ -30,7 +30,7 @@ from radioloader.storage.store import Store
 
 __all__ = ["Made", "Preparation", "prepare", "recipe_of"]
 
-_VERSION = 1
+_VERSION = 2
 """Of what is kept of an item."""
 
 _COMMIT_EVERY_S = 10.0

@@ -22,6 +22,9 @@ from radioloader.formats.nifti import header_for
 from radioloader.ingestion.derived import SourceGrid
 from radioloader.storage.reader import VolumeReader
 
+_MOVES = {"Flip", "Affine", "ElasticDeformation", "RandomFlip", "RandomAffine", "RandomElasticDeformation"}
+"""Transforms that move voxels and leave the affine as it was."""
+
 __all__ = ["StoreSubject", "SubjectPreparation", "prepared_subject", "split_transform"]
 
 
@@ -145,7 +148,7 @@ class SubjectPreparation:
             }
             voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
             volumes[name] = compact(np.ascontiguousarray(voxels)), np.asarray(image.affine, np.float64)
-            if name in item.grids:
+            if name in item.grids and not _MOVES & set(self.names):
                 grids[name] = replace(
                     item.grids[name], header=header_for(item.grids[name].header, volumes[name][0].dtype)
                 )

@@ -67,7 +67,7 @@ def _linear(voxels: npt.NDArray[Any], at: Sequence[npt.NDArray[np.float64]]) -> 
     import torch
     from torch.nn.functional import grid_sample
 
-    real = np.float64 if voxels.dtype.itemsize > 4 else np.float32
+    real = np.float64 if voxels.dtype.itemsize > 4 or voxels.dtype in (np.int32, np.uint32) else np.float32
     # As grid_sample wants them: the last axis first, -1 and 1 in the middle of the first and last voxel.
     places = [place * (2 / max(n - 1, 1)) - 1 for place, n in zip(at, voxels.shape, strict=False)]
     grid = torch.from_numpy(np.stack(places[::-1], axis=-1).astype(real))[None, None, None]
@@ -84,5 +84,6 @@ def _linear(voxels: npt.NDArray[Any], at: Sequence[npt.NDArray[np.float64]]) -> 
         ],
         axis=-1,
     )
-    values = np.rint(values) if voxels.dtype.kind in "iu" else values
+    if voxels.dtype.kind in "iu":
+        values = np.clip(np.rint(values), np.iinfo(voxels.dtype).min, np.iinfo(voxels.dtype).max)
     return values.astype(voxels.dtype) if voxels.ndim == 4 else values[:, 0].astype(voxels.dtype)

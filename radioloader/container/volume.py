@@ -130,6 +130,7 @@ class Volume:
         Raises:
             ReadError: The array is missing, damaged or out of reach.
             FormatError: ``path`` cannot be written.
+            ConfigError: The file's grid is not known.
         """
         if grid not in ("source", "stored"):
             raise ConfigError(f"grid={grid!r} is not one of 'source', 'stored'")
@@ -158,6 +159,7 @@ class Volume:
 
         Raises:
             ShapeError: ``array`` is not on this grid.
+            ConfigError: The file's grid is not known.
         """
         values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
         if values.dtype.kind not in "biuf":
@@ -174,6 +176,11 @@ class Volume:
     def _on_source_grid(self, voxels: npt.NDArray[Any], *, nearest: bool) -> npt.NDArray[Any]:
         shape, affine = grid_of(self._detail("header"))
         codes = self._detail("source_axcodes")
+        if not codes:
+            raise ConfigError(
+                f"nobody noted on which grid the file of {self.ref.describe()} lies, or a transform moved voxels without telling; write it "
+                "as it is stored: to_nifti(path, grid='stored')"
+            )
         here, turned = turn_grid(voxels.shape, self.affine, self.axcodes, codes)
         if here[:3] == shape and grid_distance(turned, affine, shape) < _SAME * min(self.spacing):
             return turn(voxels, self.axcodes, codes)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
-import torch.fx
+from torch.nn.parameter import is_lazy
 
-from radioloader.adapters.digest import UnhashableError, digest
+from radioloader.adapters.digest import UnhashableError, bytes_of, digest
 from radioloader.errors import ConfigError
 
-__all__ = ["bare", "identify", "name_of", "weights_hash"]
-
-_WRITTEN = (torch.jit.ScriptModule, torch.fx.GraphModule)
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+__all__ = ["bare", "identify", "name_of", "networks_of", "weights_hash"]
 
 
 def bare(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,21 +34,66 @@ def name_of(model: Callable[..., Any]) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 in hex of all parameters and buffers, with their names, dtypes and shapes."""
+def networks_of(model: Any) -> list[torch.nn.Module]:
+    """The networks that a model runs, as far as that can be seen: itself; or what a function closes over, names, or is bound to."""
+    found: dict[int, torch.nn.Module] = {}
+    seen: set[int] = set()
+
+    def look(thing: Any, depth: int) -> None:
+        if isinstance(thing, torch.nn.Module):
+            found.setdefault(id(thing), thing)
+        elif depth and id(thing) not in seen:
+            seen.add(id(thing))
+            for part in _parts(thing):
+                look(part, depth - 1)
+
+    look(model, 4)
+    return list(found.values())
+
+
+def _parts(thing: Any) -> Iterator[Any]:
+    if isinstance(thing, FunctionType):
+        for cell in thing.__closure__ or ():
+            try:
+                yield cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+        yield from (thing.__globals__[name] for name in thing.__code__.co_names if name in thing.__globals__)
+        yield from thing.__defaults__ or ()
+    elif isinstance(thing, MethodType):
+        yield from (thing.__self__, thing.__func__)
+    elif isinstance(thing, functools.partial):
+        yield from (thing.func, *thing.args, *thing.keywords.values())
+    elif isinstance(thing, Mapping):
+        yield from thing.values()
+    elif isinstance(thing, list | tuple):
+        yield from thing
+    elif callable(thing) and not isinstance(thing, type):
+        yield from getattr(thing, "__dict__", {}).values()
+        yield type(thing).__call__
+
+
+def weights_hash(networks: list[torch.nn.Module]) -> str | None:
+    """SHA-256 in hex of all parameters and buffers, with their names, dtypes and shapes; None where there is no network.
+
+    Raises:
+        ConfigError: Some are not there yet.
+    """
+    if not networks:
+        return None
     found = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if not isinstance(value, torch.Tensor):  # extra state
-            found.update(f"{name}:{digest(value)}".encode())
-            continue
-        found.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-        plain = value.detach().cpu().contiguous().reshape(-1)
-        found.update(plain.view(torch.uint8).numpy().data if plain.numel() else b"")
+    for network in networks:
+        tensors = [*network.named_parameters(), *network.named_buffers()]
+        for name, value in sorted(tensors, key=lambda pair: pair[0]):
+            if is_lazy(value):
+                raise ConfigError(f"{name!r} of {name_of(network)} has no values yet: run the model once before")
+            found.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
+            found.update(bytes_of(value))
     return found.hexdigest()
 
 
 def identify(model: Callable[..., Any], model_id: str | None) -> str:
-    """A text that is another one where the model, its code or its settings are; weights are not in it, see :func:`weights_hash`.
+    """A text that is another one where the model, its code, its settings or its weights are.
 
     Raises:
         ConfigError: What the model does cannot be told from outside, and there is no ``model_id``.
@@ -57,31 +101,9 @@ def identify(model: Callable[..., Any], model_id: str | None) -> str:
     if model_id is not None:
         return f"id {model_id}"
     try:
-        if not isinstance(model, torch.nn.Module):
-            return digest(model)
-        parts = [
-            (name, type(module).__qualname__, {k: v for k, v in vars(module).items() if k != "training" and _plain(v)})
-            for name, module in model.named_modules()
-        ]
-        # Of TorchScript and torch.export: generated, and all that there is to tell them by.
-        code = {name: _code(module) for name, module in model.named_modules() if isinstance(module, _WRITTEN)}
-        types = {
-            f"{type(module).__module__}.{type(module).__qualname__}": type(module)
-            for module in model.modules()
-            if not isinstance(module, _WRITTEN)
-        }
-        return digest([parts, code, [types[name] for name in sorted(types)]])
+        return digest(model)
     except UnhashableError as error:
         raise ConfigError(
             f"the model cannot be told from others: {error}. Name it yourself with model_id='...', and give another one whenever you "
-            "change it; weights of a torch.nn.Module are told apart in any case"
+            "change it; weights are told apart in any case"
         ) from error
-
-
-def _code(module: Any) -> str:
-    graph = getattr(module, "inlined_graph", None)  # of TorchScript, whose code leaves constants out
-    return str(module.code if graph is None else graph.str(False))
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, _PLAIN) or (isinstance(value, tuple | list) and all(_plain(item) for item in value))

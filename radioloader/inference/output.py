@@ -89,6 +89,11 @@ class Output:
                 mean = mean.softmax(dim=0)
             elif self.activation == "sigmoid":
                 mean = mean.sigmoid()
+            elif mean.min() < -_STEP or mean.max() > 1 + _STEP:
+                raise ShapeError(
+                    f"the model gives values from {float(mean.min()):.4g} to {float(mean.max()):.4g}, which are no probabilities; give "
+                    "activation='softmax' or 'sigmoid', or output='values'"
+                )
             found = mean.clamp(0, 1).mul(1 / _STEP).round_()
         _, dtype = self.stored((1, 1, 1), len(mean))
         values = found.numpy().astype(dtype, copy=False)

@@ -116,6 +116,7 @@ def predict(
     if blend not in BLENDS:
         raise ConfigError(f"blend={blend!r} is not one of {', '.join(map(repr, BLENDS))}")
     form = Output(output, activation)
+    subjects = None if subjects is None else [subjects] if isinstance(subjects, str) else list(subjects)
     batch_size = as_whole(batch_size, "batch_size", minimum=1)
     limit = as_whole(memory_mb, "memory_mb", minimum=0) * 2**20
     part, parts, together = _place(rank, world_size)
@@ -141,9 +142,17 @@ def predict(
         "pad_value": float(pad_value),
         "autocast": None if autocast is None else str(autocast),
     }
-    target = Target(everything, out, form, provenance(model, model_id, transform, arguments), config)
     group = _group() if together else None
-    todo = target.begin(everything.subjects, overwrite=overwrite, create=part == 0 or not together)
+    if together:
+        _same_buffers(model)
+    made_with = provenance(model, model_id, transform, arguments)
+    if together and len({found["identity"] for found in all_gather(made_with, group)}) > 1:
+        raise ConfigError(
+            "the ranks' models or arguments differ (seeds, checkpoints, running statistics?): give each rank the same, or predict on one "
+            "of them with rank=0, world_size=1"
+        )
+    target = Target(everything, out, form, made_with, config)
+    todo = target.begin(everything.subjects, overwrite=overwrite, first=part == 0 or not together)
     if together:  # as rank 0 saw it: the others may have looked later, when some was done
         todo = all_gather(todo, group)[0]
     counts = dict(zip(everything.subjects, everything.layout.counts.tolist(), strict=True))
@@ -191,6 +200,15 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int, bool]:
     if part >= parts:
         raise ConfigError(f"rank={rank} must be below world_size={world_size}")
     return part, parts, False
+
+
+def _same_buffers(model: Any) -> None:
+    """Running statistics of ``DistributedDataParallel``: those of rank 0, as it would take them itself with the next batch."""
+    import torch.distributed
+
+    if isinstance(model, torch.nn.parallel.DistributedDataParallel) and model.broadcast_buffers:
+        for buffer in model.module.buffers():
+            torch.distributed.broadcast(buffer, 0, group=model.process_group)
 
 
 def _group() -> Any:
@@ -275,8 +293,10 @@ class _Work:
                         self._commit(wait=False)
             finally:
                 self._drop()
-                self._written()
-                self._commit(wait=True)
+                try:
+                    self._written()
+                finally:
+                    self._commit(wait=True)
         bar.update(self.windows, len(self.predicted) + len(self._problems))
         bar.failures(self.failed)
 
@@ -316,9 +336,13 @@ class _Work:
 
     def _written(self) -> None:
         """Wait for the volume that is being written."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            volume = writing.result()
+        if self._writing is not None:
+            try:
+                volume = self._writing.result()
+            except Exception:
+                self._writing = None
+                raise
+            self._writing = None
             self._finished.append(volume)
             self.predicted.append(volume.row["obs_subject_id"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from radioloader.datasets.loader import DataLoader
 from radioloader.datasets.patch import PatchDataset
 from radioloader.errors import ConfigError, ReadError, ShapeError
+from radioloader.inference.identity import networks_of
 from radioloader.types import PatchKey
 
 __all__ = ["Model", "read_windows"]
@@ -33,22 +34,29 @@ class Model:
     ) -> None:
         if not callable(model):
             raise ConfigError(f"model must be a torch.nn.Module or a function, got {type(model).__name__}")
-        first = next(iter(model.parameters()), None) if isinstance(model, torch.nn.Module) else None
+        if autocast is not None and not isinstance(autocast, torch.dtype):
+            raise ConfigError(f"autocast={autocast!r} must be a dtype such as torch.bfloat16, or None")
+        self._networks = networks_of(model)
+        first = next((parameter for network in self._networks for parameter in network.parameters()), None)
         self.device = torch.device("cpu" if first is None else first.device) if device is None else torch.device(device)
-        self._model, self._autocast = model, autocast
+        self._moved = device is not None
+        # Its ranks see different numbers of windows, and DistributedDataParallel would have them wait for each other.
+        self._model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+        self._autocast = autocast
         self._channels: int | None = None
 
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
-        """For as long as it predicts; afterwards the model is as it was."""
-        modules = list(self._model.modules()) if isinstance(self._model, torch.nn.Module) else []
+        """For as long as it predicts; afterwards the modes of its networks are what they were."""
+        modules = [module for network in self._networks for module in network.modules()]
         training = [module.training for module in modules]
-        if isinstance(self._model, torch.nn.Module):
-            self._model.to(self.device)
+        for network in self._networks:
+            if self._moved:
+                network.to(self.device)
             with contextlib.suppress(NotImplementedError):  # of torch.export, whose mode is fixed
-                self._model.eval()
+                network.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():  # not inference_mode: what a model keeps of its own could not be trained with later
                 yield
         finally:
             for module, was in zip(modules, training, strict=True):
@@ -100,12 +108,19 @@ def read_windows(
     loader = iter(DataLoader(dataset, batch_sampler=batches, **arguments))
     for batch in batches:
         try:
-            images = next(loader)["image"]
+            found = next(loader)
         except ReadError:  # of one of them; each by itself then says which
             batch, parts = _one_by_one(dataset, batch, failed)
             if not batch:
                 continue
-            images = torch.stack(parts)
+            found = {"image": torch.stack(parts)}
+        images = found.get("image") if isinstance(found, Mapping) else None
+        if not isinstance(images, torch.Tensor) or images.ndim != 5 or images.shape[2:] != dataset.patch_size:
+            what = "no tensor 'image'" if not isinstance(images, torch.Tensor) else f"images {tuple(images.shape)}"
+            raise ShapeError(
+                f"the transform gives {what} for windows of {dataset.describe(batch[0].volume)}, expected 'image' (C, X, Y, Z) with "
+                f"(X, Y, Z) = {dataset.patch_size}"
+            )
         yield batch, images
 
 

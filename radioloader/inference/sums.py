@@ -83,7 +83,9 @@ class WindowSums:
                 assert self._file is not None
                 slot = self._slots.pop(cell)
                 self._file.seek(slot * self._slot_size)
-                self._file.readinto(sums.numpy().data.cast("B"))  # type: ignore[attr-defined]
+                data = sums.numpy().data.cast("B")
+                while data:  # no more than 2 GiB at once
+                    data = data[self._file.readinto(data) :]  # type: ignore[attr-defined]
                 self._free.append(slot)
             self._held[cell] = sums
             self._bytes += sums.nbytes

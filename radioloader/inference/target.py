@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,20 +21,25 @@ from radioloader.config import StorageConfig
 from radioloader.datasets.patch import PatchDataset
 from radioloader.errors import ConfigError, StoreLockedError
 from radioloader.formats.nifti import header_for
-from radioloader.inference.identity import bare, identify, name_of, weights_hash
+from radioloader.inference.identity import bare, identify, name_of, networks_of, weights_hash
 from radioloader.inference.output import Output, Spool
 from radioloader.ingestion.derived import (
     DerivedVolume,
     SourceGrid,
     append_volumes,
     begin_collection,
+    collection_id,
+    discard_volumes,
     write_derived,
 )
-from radioloader.storage.catalog import PREDICTION
+from radioloader.storage.catalog import COLLECTION_TABLES, PREDICTION, read_collections
 from radioloader.storage.snapshot import Snapshot
-from radioloader.storage.store import Store
+from radioloader.storage.store import Store, Transaction
 
 __all__ = ["Target", "provenance"]
+
+_log = logging.getLogger("radioloader")
+_SAY_AFTER_S = 5.0
 
 
 def provenance(
@@ -44,7 +51,7 @@ def provenance(
         ConfigError: What the model or the transform does cannot be told from outside.
     """
     model = bare(model)
-    weights = weights_hash(model) if isinstance(model, torch.nn.Module) else None
+    weights = weights_hash(networks_of(model))
     try:
         transformed = None if transform is None else digest(transform)
     except UnhashableError as error:
@@ -85,7 +92,7 @@ class Target:
         made_with: dict[str, Any],
         config: StorageConfig | None,
     ) -> None:
-        if not isinstance(name, str) or not name or "\0" in name:
+        if not isinstance(name, str) or not name or "\0" in name or name != name.encode(errors="replace").decode():
             raise ConfigError(f"out={name!r} must be a name for a collection: text that is not empty")
         if name in dataset.image:
             raise ConfigError(f"out={name!r} is what is predicted from; give another name")
@@ -104,62 +111,77 @@ class Target:
         """The store."""
         return self.store.uri
 
-    def begin(self, subjects: Sequence[str], *, overwrite: bool, create: bool) -> list[str]:
-        """Make the collection, and say which subjects it lacks.
+    def begin(self, subjects: Sequence[str], *, overwrite: bool, first: bool) -> list[str]:
+        """Say which subjects have no prediction, after what must not stay was dropped: what is of other images than the ones now.
 
         Args:
             subjects: Those that are asked for.
-            overwrite: Drop what was predicted otherwise.
-            create: Whether this process makes it.
+            overwrite: Drop what was predicted otherwise as well.
+            first: Whether this process changes the store.
 
         Raises:
-            ConfigError: It holds something else.
+            ConfigError: The collection holds something else.
         """
-        while True:
-            snapshot = Snapshot(self.store)
-            stored, others = self._look(snapshot, overwrite)
-            recipe = snapshot.collections[self._name].recipe if self._name in snapshot.collections else {}
-            current = recipe.get(PREDICTION, {}).get("identity") == self.provenance["identity"]
-            if create and (others or not current):
-                try:
-                    with self.store.write() as transaction:
-                        begin_collection(
-                            self.store,
-                            transaction,
-                            self._name,
-                            self._form.collection_kind,
-                            {PREDICTION: self.provenance},
-                            drop=others,
-                        )
-                        transaction.commit(f"predictions {self._name!r}", {"dropped": len(others)})
-                except StoreLockedError:
-                    _pause()
-                    continue
-            return [subject for subject in subjects if stored.get(subject) != self._hash(subject)]
+        stored, gone, new = self._look(Snapshot(self.store), subjects, overwrite)
+        if first and (gone or new):
+            with self._writing() as transaction:
+                # As it is now that nobody else writes.
+                stored, gone, new = self._look(Snapshot(self.store, transaction.commits), subjects, overwrite)
+                if gone or new:
+                    recipe = {PREDICTION: self.provenance}
+                    kind = self._form.collection_kind
+                    begin_collection(self.store, transaction, self._name, kind, recipe, drop=gone)
+                    transaction.commit(f"predictions {self._name!r}", {"dropped": len(gone)})
+        if first:
+            # Nobody sees it before its first volume. Now, because ranks on an object store, which has no lock, must not all make it.
+            self.store.create_collection(collection_id(self._name), COLLECTION_TABLES)
+        return [subject for subject in subjects if subject not in stored]
 
-    def _look(self, snapshot: Snapshot, overwrite: bool) -> tuple[dict[str, str], list[str]]:
-        """What is there by this model: the hash by subject; and the ids of what is there by another."""
+    def _look(self, snapshot: Snapshot, subjects: Sequence[str], overwrite: bool) -> tuple[set[str], list[str], bool]:
+        """The subjects that are predicted; the ids of volumes that must go; whether the collection's recipe is another one."""
+        self._check_current(snapshot, subjects)
         info = snapshot.collections.get(self._name)
         if info is None:
-            return {}, []
+            return set(), [], False
         if PREDICTION not in info.recipe:
             raise ConfigError(
                 f"{self.uri} has a collection {self._name!r} that holds no predictions; give another name, out='...'"
             )
         index, rows = snapshot.index(self._name), snapshot.details(self._name, ["source", "source_hash"])
-        stored: dict[str, str] = {}
+        stored: set[str] = set()
         others: list[str] = []
+        outdated: list[str] = []
         for place, (source, hash_) in enumerate(zip(rows["source"], rows["source_hash"], strict=True)):
-            if json.loads(source)["identity"] == self.provenance["identity"]:
-                stored[str(index.subject_ids[place])] = str(hash_)
+            subject, obs_id = str(index.subject_ids[place]), str(index.obs_ids[place])
+            if json.loads(source)["identity"] != self.provenance["identity"]:
+                others.append(obs_id)
+            elif subject in self._subjects and hash_ != self._hash(subject):
+                outdated.append(obs_id)
             else:
-                others.append(str(index.obs_ids[place]))
+                stored.add(subject)
         if others and not overwrite:
             raise ConfigError(
-                f"{self._name!r} of {self.uri} holds predictions of {len(others)} subjects that were made otherwise: "
+                f"{self._name!r} of {self.uri} holds predictions that were made otherwise ({len(others)} volumes): "
                 f"{self._differs(info.recipe[PREDICTION])}. Give another name, out='...', or overwrite=True"
             )
-        return stored, others
+        return stored, [*others, *outdated], info.recipe[PREDICTION]["identity"] != self.provenance["identity"]
+
+    def _check_current(self, snapshot: Snapshot, subjects: Sequence[str]) -> None:
+        """Refuse to predict images that were replaced after the store was opened.
+
+        Raises:
+            ConfigError: Some were.
+        """
+        if snapshot.commits.version == self._table.snapshot.commits.version:
+            return
+        for number, name in enumerate(self._images):
+            index, now = snapshot.index(name), snapshot.detail(name, "content_hash")
+            content = dict(zip(index.obs_ids.tolist(), now.tolist(), strict=True))
+            for subject in subjects:
+                place = self._subjects[subject]
+                obs_id = str(self._table.columns[f"obs_id.{number}"][place])
+                if content.get(obs_id) != self._details[number]["content_hash"][place]:
+                    raise ConfigError(f"{obs_id!r} of {self.uri} changed after the store was opened; open it again")
 
     def _differs(self, old: Mapping[str, Any]) -> str:
         """In what, for people."""
@@ -170,7 +192,7 @@ class Target:
             if old["arguments"].get(name) != value
         ]
         found += [
-            f"{what} {str(old[what])[:60]}, now {str(new[what])[:60]}"
+            f"{what} {str(old[what])[: 12 if what == 'weights' else 60]}, now {str(new[what])[: 12 if what == 'weights' else 60]}"
             for what in ("model", "model_id", "weights", "transform")
             if old[what] != new[what]
         ]
@@ -218,18 +240,44 @@ class Target:
 
         Returns:
             Whether they exist.
+
+        Raises:
+            ConfigError: The collection became another prediction's; these are removed.
+            StoreWriteError: The store cannot be written.
         """
-        while True:
-            try:
-                with self.store.write() as transaction:
-                    append_volumes(self.store, transaction, volumes, lambda name: {PREDICTION: self.provenance})
-                    transaction.commit(f"{len(volumes)} predictions {self._name!r}", {"volumes": len(volumes)})
-                return True
-            except StoreLockedError:
-                if not wait:
-                    return False
-            _pause()
+        try:
+            with self._writing(wait=wait) as transaction:
+                info = read_collections(self.store, transaction.commits).get(self._name)
+                if info is not None and info.recipe.get(PREDICTION, {}).get("identity") != self.provenance["identity"]:
+                    discard_volumes(self.store, volumes, self.store.config)
+                    raise ConfigError(
+                        f"{self._name!r} of {self.uri} was taken meanwhile by predictions that are made otherwise; give each its own name, "
+                        "out='...'"
+                    )
+                append_volumes(self.store, transaction, volumes, lambda name: {PREDICTION: self.provenance})
+                transaction.commit(f"{len(volumes)} predictions {self._name!r}", {"volumes": len(volumes)})
+        except StoreLockedError:
+            return False
+        return True
 
+    @contextmanager
+    def _writing(self, *, wait: bool = True) -> Iterator[Transaction]:
+        """The store's writer; waits for another one, and says so.
 
-def _pause() -> None:
-    time.sleep(random.uniform(0.05, 0.3))
+        Raises:
+            StoreLockedError: Another process writes, and it is not to wait.
+        """
+        started, said = time.monotonic(), False
+        with ExitStack() as stack:
+            while True:
+                try:
+                    transaction = stack.enter_context(self.store.write())
+                    break
+                except StoreLockedError as error:
+                    if not wait:
+                        raise
+                    if not said and time.monotonic() - started > _SAY_AFTER_S:
+                        _log.warning("waiting to write predictions: %s", error)
+                        said = True
+                time.sleep(random.uniform(0.05, 0.3))
+            yield transaction

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from numbers import Real
+from typing import Any
 
 import torch
 
@@ -22,14 +24,14 @@ _SIGMA = 0.125
 _SMALLEST = 1e-3
 
 
-def as_overlap(value: float | Sequence[float]) -> tuple[float, float, float]:
+def as_overlap(value: Any) -> tuple[float, float, float]:
     """``value`` on each axis (x, y, z).
 
     Raises:
         ConfigError: Not one or three numbers, at least 0 and below 1.
     """
     try:
-        values = (float(value),) * 3 if isinstance(value, float | int) else tuple(float(v) for v in value)
+        values = tuple(float(v) for v in ([value] * 3 if isinstance(value, Real) else value))
     except (TypeError, ValueError):
         values = ()
     if len(values) != 3 or not all(0 <= v < 1 for v in values):

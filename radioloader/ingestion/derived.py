@@ -55,11 +55,13 @@ class DerivedVolume:
     Attributes:
         collection: Name of its collection.
         row: Its row in the collection's ``obs`` table.
+        kind: Kind of that collection.
         foreground: Rows of the foreground index, of a label.
     """
 
     collection: str
     row: dict[str, Any]
+    kind: str = "image"
     foreground: tuple[dict[str, Any], ...] = ()
 
 
@@ -97,7 +99,7 @@ def write_derived(
         config: Tiles, filters, access.
         kind: ``"image"`` or ``"label"``, which gets a foreground index.
         slope: Multiplied to the stored values.
-        grid: The file's that it comes from; None: it lies on the volume's own grid.
+        grid: The file's that it comes from; None: nobody knows.
 
     Raises:
         StoreWriteError: No permission, no space, or the object store refused.
@@ -120,7 +122,7 @@ def write_derived(
         affine=affine,
         spacing=spacing(affine),
         axcodes=codes,
-        source_axcodes=codes if grid is None else grid.axcodes,
+        source_axcodes="" if grid is None else grid.axcodes,
         header=make_header(voxels.shape, voxels.dtype, affine) if grid is None else grid.header,
         source=source,
         source_hash=source_hash,
@@ -129,7 +131,7 @@ def write_derived(
         occupied=pack_occupied(occupied(voxels, 0.0 if kind == "label" else numbers["stat_min"] / slope)),
         statistics=numbers,
     )
-    return DerivedVolume(collection, row, tuple({"obs_id": obs_id, **found} for found in index))
+    return DerivedVolume(collection, row, kind, tuple({"obs_id": obs_id, **found} for found in index))
 
 
 def begin_collection(
@@ -174,9 +176,9 @@ def append_volumes(
     """
     existing = read_collections(store, transaction.commits)
     volumes = list(volumes)
-    for name in dict.fromkeys(volume.collection for volume in volumes):
+    for name, kind in {volume.collection: volume.kind for volume in volumes}.items():
         if name not in existing:
-            begin_collection(store, transaction, name, "image", recipes(name))
+            begin_collection(store, transaction, name, kind, recipes(name))
         id_ = existing[name].id if name in existing else collection_id(name)
         mine = [volume for volume in volumes if volume.collection == name]
         transaction.append(store.table("c", id_, "obs"), columns_of([volume.row for volume in mine]))
