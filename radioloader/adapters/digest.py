@@ -261,7 +261,11 @@ class _Digest:
         recurse = isinstance(network, torch.jit.ScriptModule)
         tensors = [*network.named_parameters(recurse=recurse), *network.named_buffers(recurse=recurse)]
         self.add(sorted(tensors, key=lambda pair: pair[0]), where)
-        self.add([] if recurse else list(network._modules.items()), where)
+        # Of torch.export: checks of what it is given.
+        parts = {
+            n: part for n, part in network._modules.items() if not type(part).__module__.startswith("torch.export")
+        }
+        self.add({} if recurse else parts, where)
         if not written:  # whose hooks are torch's
             self.add([*network._forward_pre_hooks.values(), *network._forward_hooks.values()], f"a hook of {where}")
         lightning = any(base.__module__.partition(".")[0] in _LIGHTNING for base in type(network).__mro__)

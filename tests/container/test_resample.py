@@ -12,7 +12,7 @@ from radioloader.container.resample import resample
 Array = np.ndarray[Any, Any]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "int32"])
 @pytest.mark.parametrize("more", [(), (3,)])
 def test_as_scipy_inside(dtype: str, more: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("radioloader.container.resample._VOXELS", 500)  # in several slabs
@@ -38,14 +38,17 @@ def test_as_scipy_inside(dtype: str, more: tuple[int, ...], monkeypatch: pytest.
             axis=-1,
         )
         wanted = wanted if more else wanted[..., 0]
-        wanted = np.rint(wanted) if dtype == "int16" else wanted
+        wanted = np.rint(wanted) if dtype.startswith("int") else wanted
         place = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
         at = nib.affines.apply_affine(matrix, place)
         inside = ((at >= -0.5) & (at < np.array(voxels.shape[:3]) - 0.5)).all(axis=-1)
         assert 0.2 < inside.mean() < 0.9
         assert not found[~inside].any()
         np.testing.assert_allclose(
-            found[inside], wanted[inside], rtol=0, atol=1 if dtype == "int16" else 1e-3 if dtype == "float32" else 1e-5
+            found[inside],
+            wanted[inside],
+            rtol=0,
+            atol=1 if dtype.startswith("int") else 1e-3 if dtype == "float32" else 1e-5,
         )
         if nearest:
             assert np.array_equal(found[inside], wanted[inside].astype(dtype))
@@ -58,6 +61,12 @@ def test_to_finer_voxels_and_back_gives_labels_again() -> None:
     up = resample(voxels, affine, (18, 14, 15), fine, nearest=True)
     assert np.array_equal(up, np.kron(voxels, np.ones((3, 2, 3), np.uint8)))
     assert np.array_equal(resample(up, fine, voxels.shape, affine, nearest=True), voxels)
+
+
+def test_large_whole_numbers() -> None:
+    voxels = np.full((4, 4, 4), 2**31 - 1, np.int32)
+    found = resample(voxels, np.eye(4), (7, 7, 7), np.diag([0.5, 0.5, 0.5, 1]), nearest=False)
+    assert (found == 2**31 - 1).all()
 
 
 def test_one_slice() -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import copy
+import functools
 import subprocess
 import sys
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from radioloader.errors import ConfigError
+from radioloader.inference.identity import networks_of
 from radioloader.inference.target import provenance
 
 
@@ -60,6 +65,118 @@ def test_what_makes_another_model() -> None:
     assert len(set(found.values())) == len(found)
     assert identity(net, "mine") == identity(Net(scale=2.0), "mine")  # whoever names it, answers for it
     assert identity(net, "mine") != identity(changed, "mine")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1.0, {"gain": 2.0}],
+        {"gain": 2.0},
+        np.arange(3.0),
+        torch.ones(2),
+        np.float32(3),
+        {1, 2},
+        slice(3),
+        torch.bfloat16,
+        torch.sigmoid,
+        functools.partial(torch.clamp, min=0),
+        torch.ones(2, dtype=torch.bfloat16),
+        [torch.nn.Linear(1, 1)],
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_attributes_of_any_kind(value: Any) -> None:
+    plain, with_value, same = Net(), Net(), Net()
+    with_value.kept = value
+    same.kept = copy.deepcopy(value)
+    assert identity(with_value) == identity(same)
+    assert identity(with_value) != identity(plain)
+
+
+def test_what_is_not_in_the_state_dict() -> None:
+    def net(mean: float) -> torch.nn.Module:
+        made = Net()
+        made.register_buffer("mean", torch.tensor(mean), persistent=False)
+        return made
+
+    assert identity(net(0.0)) != identity(net(5.0))
+    assert identity(net(0.0), "named") != identity(net(5.0), "named")
+    hooked = Net()
+    hooked.conv.register_forward_hook(_hook)
+    assert identity(hooked) != identity(Net())
+    patched = Net()
+    patched.forward = MethodType(_forward, patched)  # type: ignore[method-assign]
+    assert identity(patched) != identity(Net())
+
+
+def _hook(module: Any, inputs: Any, output: Any) -> Any:
+    return output * 2
+
+
+def _forward(self: Any, x: Any) -> Any:
+    return self.conv(x)
+
+
+def test_classes_of_one_name() -> None:
+    def block(k: float) -> torch.nn.Module:
+        class Block(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x * k
+
+        return Block()
+
+    two = torch.nn.Sequential
+    assert identity(two(block(1), block(9))) == identity(two(block(1), block(9)))
+    assert identity(two(block(1), block(9))) != identity(two(block(5), block(9)))
+
+
+def test_functions_around_networks() -> None:
+    def around(net: torch.nn.Module) -> Any:
+        def model(images: torch.Tensor) -> Any:
+            return net(images)
+
+        return model
+
+    changed = Net()
+    with torch.no_grad():
+        changed.conv.bias[0] += 1
+    assert identity(around(Net())) == identity(around(Net().eval()))
+    assert identity(around(Net())) != identity(around(changed))
+    assert identity(around(Net()), "named") != identity(around(changed), "named")
+    assert identity(functools.partial(Net()), "named") != identity(functools.partial(changed), "named")
+    assert identity(around(Net().bfloat16())) != identity(around(Net()))
+    assert networks_of(around(changed)) == [changed]
+
+
+def test_weights_that_are_not_there_yet() -> None:
+    for name in (None, "named"):
+        with pytest.raises(ConfigError, match="run the model once before"):
+            identity(torch.nn.LazyConv3d(2, 3), name)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_trainer_makes_no_other_model(tmp_path: Path) -> None:
+    lightning = pytest.importorskip("lightning.pytorch")
+
+    class Module(lightning.LightningModule):  # type: ignore[name-defined,misc]
+        def __init__(self, gain: float = 1.0) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.net = Net()
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            return self.net(batch).sum() * 0
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.0)
+
+    module = Module()
+    before = identity(module)
+    data = torch.utils.data.DataLoader(torch.zeros(2, 1, 4, 4, 4))
+    options: Any = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    lightning.Trainer(max_epochs=1, enable_model_summary=False, default_root_dir=tmp_path, **options).fit(module, data)
+    assert identity(module) == before
+    assert identity(Module()) == before != identity(Module(2.0))
 
 
 def _twice(value: Any) -> Any:

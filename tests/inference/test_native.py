@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import radioloader as rl
+from radioloader.errors import ConfigError
 
 
 class Above(torch.nn.Module):
@@ -127,3 +128,44 @@ def test_interpolated_probabilities_of_one_volume(datalist: list[dict[str, Any]]
     # Finer than the 4 mm that the model saw: neighbours differ by steps, not by blocks.
     line = written.get_fdata()[30, :, 25, 1]
     assert len(np.unique(line)) > 50
+
+
+def test_a_file_that_was_turned_while_it_was_loaded(tmp_path: Path) -> None:
+    mt = pytest.importorskip("monai.transforms")
+    voxels = np.random.default_rng(0).integers(0, 100, (14, 26, 20), np.int16)
+    affine = nib.affines.from_matvec([[0, 0, 1.5], [0, -1, 0], [2, 0, 0]], [3, 4, 5])
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "a.nii.gz")
+    prefix = mt.Compose(
+        [mt.LoadImaged("image", reader="NibabelReader", as_closest_canonical=True), mt.EnsureChannelFirstd("image")]
+    )
+    data = [{"image": str(tmp_path / "a.nii.gz")}]
+    dataset = rl.monai.Dataset(data, prefix, store=tmp_path / "store", progress=False, num_workers=1)
+    rl.open(dataset.store)[dataset.collections["image"]].iloc[0].to_nifti(tmp_path / "back.nii.gz")
+    back = nib.load(tmp_path / "back.nii.gz")
+    assert np.array_equal(back.affine, affine)
+    assert np.array_equal(np.asarray(back.dataobj), voxels)
+
+
+def test_where_nobody_knows_the_grid_it_is_said(
+    brain_store: str, datalist: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    mt, tio = pytest.importorskip("monai.transforms"), pytest.importorskip("torchio")
+    load = [mt.LoadImaged("image"), mt.EnsureChannelFirstd("image")]
+    for number, last in enumerate(
+        (mt.EnsureTyped("image", track_meta=False), mt.Transposed("image", indices=(0, 2, 1, 3)))
+    ):
+        prefix = mt.Compose([*load, last])
+        dataset = rl.monai.Dataset(
+            datalist[:1], prefix, store=tmp_path / f"store{number}", progress=False, num_workers=1
+        )
+        rl.predict(dataset.store, Above(), image=dataset.collections["image"], patch_size=64, progress=False)
+        prediction = rl.open(dataset.store)["pred"].iloc[0]
+        with pytest.raises(ConfigError, match="grid='stored'"):
+            prediction.to_nifti(tmp_path / "no.nii.gz")
+        prediction.to_nifti(tmp_path / "stored.nii.gz", grid="stored")
+        assert nib.load(tmp_path / "stored.nii.gz").shape == prediction.shape
+    flipped = rl.torchio.SubjectsDataset(
+        brain_store, {"t1": "T1w"}, transform=tio.Flip(0), prepared=tmp_path / "p", progress=False, num_workers=1
+    )
+    with pytest.raises(ConfigError, match="moved voxels without telling"):
+        rl.open(flipped.store)[flipped.collections["t1"]].iloc[0].to_nifti(tmp_path / "no.nii.gz")

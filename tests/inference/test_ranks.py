@@ -28,21 +28,33 @@ import torch
 import radioloader as rl
 
 class Bright(torch.nn.Module):
+    def __init__(self, scale=1):
+        super().__init__()
+        self.norm, self.scale = torch.nn.BatchNorm3d(1), scale
+
     def forward(self, images):
-        return images
+        return images + 0 * self.norm(images)
 
 slow = float(sys.argv[3])  # longer than the process group's ranks would wait for each other
 torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=slow - 3 if slow else 60))
 rank = torch.distributed.get_rank()
 seen = []
-model = Bright()
-model.register_forward_hook(lambda *_: seen.append(1) or time.sleep(slow if len(seen) == 1 else 0))
+model = torch.nn.parallel.DistributedDataParallel(Bright())
+# Running statistics, which differ from rank to rank now.
+(model(torch.randn(2, 1, 4, 4, 4) * (rank + 1)).sum() * 0).backward()
+model.module.register_forward_hook(lambda *_: seen.append(1) or time.sleep(slow if len(seen) == 1 else 0))
 reports = [
     rl.predict(sys.argv[2], model, image="T1w", patch_size=8, activation="sigmoid", model_id="b", progress=False, **arguments)
     for arguments in ({"subjects": ["sub-02"]}, {}, {})
 ]
+try:
+    rl.predict(sys.argv[2], Bright(rank), image="T1w", patch_size=8, activation="sigmoid", out="other", progress=False)
+    refused = ""
+except rl.errors.ConfigError as error:
+    refused = str(error)
 facts = [[r.predicted, r.skipped, sorted(r.failed), r.windows] for r in reports]
-Path(sys.argv[1], f"{rank}.json").write_text(json.dumps({"facts": facts, "batches": len(seen), "version": reports[2].version}))
+version = reports[2].version
+Path(sys.argv[1], f"{rank}.json").write_text(json.dumps({"facts": facts, "batches": len(seen), "version": version, "refused": refused}))
 torch.distributed.destroy_process_group()
 """
 
@@ -68,6 +80,8 @@ def test_ranks_share_the_subjects(
     assert opened["pred"].obs_subject_ids == SUBJECTS[:3]
     assert all(np.array_equal(opened["pred"].loc[s].to_numpy(), voxels[s] > 0) for s in voxels)
     assert {rank["version"] for rank in ranks} == {opened.version}
+    assert all("the ranks' models or arguments differ" in rank["refused"] for rank in ranks)
+    assert opened.collection_names == ["T1w", "pred", "seg"]
     assert [entry["version"] for entry in opened.history()] == list(range(1, opened.version + 1))
 
 
