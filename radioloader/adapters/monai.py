@@ -84,6 +84,8 @@ class _Asked:
     key: Any
 
 
+_ADVICE = "The others are in the store and will not be prepared again; mend or leave out these, or give on_error='skip'"
+
 if TYPE_CHECKING:
     _Base = TorchDataset[Any]
 else:
@@ -152,6 +154,10 @@ class Dataset(_Base):
             raise ConfigError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
         self.seed = as_whole(seed, "seed")
         self.transform = transform
+        if transform is None:
+            raise ConfigError(
+                "transform is missing: it must load the files, with LoadImaged and EnsureChannelFirstd at least"
+            )
         self.plan = split(transform)
         if isinstance(data, str | Mapping) or not isinstance(data, Sequence):
             raise ConfigError(f"data is a {type(data).__name__}, expected a list of dicts such as {{'image': path}}")
@@ -193,9 +199,7 @@ class Dataset(_Base):
             "; ..." if len(failures) > 3 else ""
         )
         if not skip or len(failures) == count:
-            raise IngestError(
-                f"{text}. The others are in the store and will not be prepared again; mend or leave out these, or give on_error='skip'"
-            )
+            raise IngestError(f"{text}. {_ADVICE if len(failures) < count else 'Nothing was prepared.'}")
         _log.warning("%s; left out", text)
 
     def explain(self) -> str:

@@ -62,15 +62,15 @@ class StoreSubject:
     def hash(self) -> str:
         """SHA-256 in hex of what the subject is made of."""
         grids = {name: (voxels.affine, voxels.shape, label) for name, (voxels, label) in self.images.items()}
-        return digest([self.id, dict(self.contents), grids, dict(self.more)])
+        return digest([self.id, dict(self.contents), grids])
 
-    def make(self) -> Any:
-        """A ``tio.Subject`` whose images were not read."""
+    def make(self, *, more: bool = True) -> Any:
+        """A ``tio.Subject`` whose images were not read; without the columns of ``obs_meta`` if so asked."""
         images = {
             name: (StoredLabelMap if label else StoredScalarImage).of(voxels)
             for name, (voxels, label) in self.images.items()
         }
-        return tio.Subject(obs_subject_id=self.id, **images, **self.more)
+        return tio.Subject(obs_subject_id=self.id, **images, **(self.more if more else {}))
 
 
 def split_transform(transform: Any) -> tuple[list[Any], Any, list[tuple[str, str, str]]]:
@@ -98,7 +98,7 @@ def _why_not_once(transform: Any) -> str | None:
     if not isinstance(transform, tio.Transform):
         return "a plain function"
     if type(transform).__module__.partition(".")[0] != "torchio" or isinstance(transform, tio.Lambda):
-        return "not TorchIO's own, it may be random"
+        return "a function of yours, it may be random"
     if isinstance(transform, tio.transforms.augmentation.RandomTransform):
         return "random"
     parts = getattr(transform, "transforms", None)
@@ -131,7 +131,7 @@ class SubjectPreparation:
         return "torchio"
 
     def __call__(self, item: StoreSubject, hash_: str) -> Made:
-        subject = item.make()
+        subject = item.make(more=False)  # TorchIO's transforms do not look at them
         for transform in self._transforms:
             subject = transform(subject)
         images = subject.get_images_dict(intensity_only=False)
@@ -166,15 +166,16 @@ def _history(subject: Any) -> str | None:
         return None
 
 
-def prepared_subject(item: Prepared, reader: VolumeReader) -> Any:
-    """The ``tio.Subject`` of a prepared item; its images were not read."""
+def prepared_subject(item: Prepared, reader: VolumeReader, more: Mapping[str, Any]) -> Any:
+    """The ``tio.Subject`` of a prepared item, with ``more`` that it carries; its images were not read."""
     about = json.loads(item.about)
     images = {}
     for name, described in about["volumes"].items():
         affine = decode(described["affine"], paths={})
         voxels = Voxels(reader, item.volumes[name], affine, getattr(torch, described["dtype"]))
         images[name] = (StoredLabelMap if described["label"] else StoredScalarImage).of(voxels)
-    subject = tio.Subject(**images, **{name: decode(text, paths={}) for name, text in about["rest"].items()})
+    rest = {name: decode(text, paths={}) for name, text in about["rest"].items()}
+    subject = tio.Subject(**images, **rest, **more)
     if about["history"] is not None:
         subject.applied_transforms = [tuple(step) for step in decode(about["history"], paths={})]
     return subject

@@ -73,7 +73,7 @@ class SubjectsDataset(tio.SubjectsDataset):  # type: ignore[misc]
     def __init__(
         self,
         store: str | os.PathLike[str] | HasSnapshot,
-        image: Names,
+        image: Names = (),
         label: Names = (),
         transform: Callable[[Any], Any] | None = None,
         *,
@@ -86,6 +86,11 @@ class SubjectsDataset(tio.SubjectsDataset):  # type: ignore[misc]
         prefix_id: str | None = None,
         config: StorageConfig | None = None,
     ) -> None:
+        if isinstance(store, list | tuple):
+            raise ConfigError(
+                f"the first argument is a store, got a {type(store).__name__}; ingest the files once (radioloader ingest STORE --image "
+                "t1=...), and give SubjectsDataset('STORE', image='t1', ...)"
+            )
         snapshot, available = snapshot_of(store, config)
         chosen = list(available) if subjects is None else [str(subject) for subject in subjects]
         unknown = sorted(set(chosen) - set(available))
@@ -111,7 +116,7 @@ class SubjectsDataset(tio.SubjectsDataset):  # type: ignore[misc]
             self.store = self.store if prepared is None else normalise(prepared)
             found = _prepare(self.store, items, head, prefix_id, num_workers, progress, reader)
             self.collections = {name: ref.collection for one in found[:1] for name, ref in one.volumes.items()}
-            made = [prepared_subject(one, reader) for one in found]
+            made = [prepared_subject(one, reader, item.more) for one, item in zip(found, items, strict=True)]
         super().__init__(made, transform=tail, load_getitem=load_getitem)
 
     def explain(self) -> str:

@@ -371,3 +371,14 @@ def test_our_datasets_take_monais_transforms(meta: bool, store_uri: str, tmp_pat
         corner = before["affine"] @ torch.tensor([7.0, 0, 0, 1], dtype=torch.float64)
         assert torch.allclose(sample["image"].affine[:, 3], corner)
         assert sample["image"].meta["filename_or_obj"] == sample["obs_id"]
+
+
+def test_a_missing_transform_and_failures_of_all(datalist: list[dict[str, Any]], tmp_path: Path) -> None:
+    from radioloader.errors import ConfigError, IngestError
+    from radioloader.monai import Dataset
+
+    with pytest.raises(ConfigError, match="transform is missing"):
+        Dataset(datalist, store=tmp_path / "store", progress=False)
+    wrong = mt.Compose([mt.LoadImaged("scan"), mt.EnsureChannelFirstd("scan")])
+    with pytest.raises(IngestError, match=r"1 of 1 items could not be prepared.*Nothing was prepared"):
+        Dataset(datalist[:1], wrong, store=tmp_path / "store", progress=False)

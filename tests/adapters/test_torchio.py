@@ -261,3 +261,20 @@ def test_wrong_arguments(brain_store: str, make: Callable[..., Any]) -> None:
         SubjectsDataset(brain_store, [])
     with pytest.raises(ConfigError, match="'t1' is the name of more than one"):
         SubjectsDataset(brain_store, {"t1": "T1w"}, {"t1": "tissue"})
+
+
+def test_a_script_that_was_not_changed_is_told_what_to_do(brain_store: str) -> None:
+    with pytest.raises(ConfigError, match=r"the first argument is a store, got a list; ingest the files once"):
+        rl.torchio.SubjectsDataset([tio.Subject(t1=tio.ScalarImage(tensor=torch.zeros(1, 2, 2, 2)))])
+
+
+def test_targets_are_no_reason_to_prepare_again(brain_store: str, tmp_path: Path) -> None:
+    def made(targets: Any) -> Any:
+        options: Any = {"prepared": tmp_path / "store", "progress": False, "num_workers": 1, "subjects": ["s0"]}
+        return rl.torchio.SubjectsDataset(brain_store, "T1w", transform=tio.Crop(10), targets=targets, **options)
+
+    plain, aged, renamed = made(()), made("age"), made({"years": "age"})
+    assert plain.collections == aged.collections
+    assert len(rl.open(plain.store)[plain.collections["T1w"]]) == 1
+    assert "age" not in plain[0]
+    assert (aged[0]["age"], renamed[0]["years"]) == (30, 30)
