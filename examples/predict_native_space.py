@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,20 @@ def predict_files(
     spacing: float,
     patch: int,
 ) -> list[Path]:
-    """Write ``<name>_pred.nii.gz`` for every file, on its own grid."""
+    """Write ``<name>_pred.nii.gz`` for every file, on its own grid, in folders like those of the files."""
     data = [{"image": path} for path in paths]
     prepared = radioloader.monai.Dataset(data, Compose(make_prefix(["image"], window, spacing)), store=store)
     print(prepared.explain())
     report = rl.predict(store, model, image=prepared.collections["image"], patch_size=patch, overlap=0.5, out="pred")
     print(report)
-    folder.mkdir(parents=True, exist_ok=True)
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     predictions, written = rl.open(store)["pred"], []
     for path, subject in zip(paths, prepared.subjects, strict=True):
         if subject in report.failed:
             continue
-        written.append(folder / Path(path).name.replace(".nii", "_pred.nii"))
+        place = folder / os.path.relpath(path, root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written.append(place.with_name(place.name.replace(".nii", "_pred.nii")))
         predictions.loc[subject].to_nifti(written[-1])
     return written
 

@@ -47,10 +47,10 @@ class Bar:
             self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self._shown:
+        elif self._shown and kind is None:
             self._line()
 
     def update(self, windows: int, subjects: int) -> None:

@@ -40,6 +40,8 @@ class Model:
         first = next((parameter for network in self._networks for parameter in network.parameters()), None)
         self.device = torch.device("cpu" if first is None else first.device) if device is None else torch.device(device)
         self._moved = device is not None
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device={device!r}: torch sees no CUDA device here")
         # Its ranks see different numbers of windows, and DistributedDataParallel would have them wait for each other.
         self._model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
         self._autocast = autocast
@@ -70,11 +72,13 @@ class Model:
         """
         with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
             found = self._model(images.to(self.device, non_blocking=True))
-        advice = "give a function that returns what you want of it, such as lambda x: model(x)[0], with model_id='...'"
+        advice = "give a function that returns what you want of it, such as one with return model(images)[0]"
         if not isinstance(found, torch.Tensor):
             raise ShapeError(f"the model gives a {type(found).__name__}, expected a tensor (B, K, X, Y, Z); {advice}")
         shape, wanted = tuple(found.shape), tuple(images.shape)
         if len(shape) != 5 or shape[0] != wanted[0] or shape[2:] != wanted[2:] or not shape[1]:
+            if len(shape) == 5:
+                advice = f"choose a patch_size that it keeps (such as a multiple of 16 or 32 for a UNet), or {advice}"
             raise ShapeError(
                 f"the model gives the shape {shape} for windows {wanted}, expected (B, K, X, Y, Z) with B = {wanted[0]} and "
                 f"(X, Y, Z) = {wanted[2:]}; {advice}"

@@ -59,7 +59,9 @@ class Model(torch.nn.Module):
         return self
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md", "docs/monai.md"]
+)
 def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(folder, tmp_path / "page")  # what a page writes is not there for the next one
     monkeypatch.chdir(folder)
@@ -93,6 +95,8 @@ def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.M
         assert names["report"].ok
         assert nib.load(folder / "case0_pred.nii.gz").shape == (96, 100, 98)
         assert names["sliced"](torch.zeros(2, 1, 8, 8, 1)).shape == (2, 1, 8, 8, 1)
+    if page == "docs/monai.md":
+        assert names["dataset"][0]["image"].shape == (1, 96, 96, 96)
     if page == "docs/datasets.md":
         assert set(names["batch"]) >= {"image", "mask"}
     if page == "docs/distributed.md":
