@@ -154,10 +154,6 @@ class Dataset(_Base):
             raise ConfigError(f"on_error={on_error!r} is not one of 'raise', 'skip'")
         self.seed = as_whole(seed, "seed")
         self.transform = transform
-        if transform is None:
-            raise ConfigError(
-                "transform is missing: it must load the files, with LoadImaged and EnsureChannelFirstd at least"
-            )
         self.plan = split(transform)
         if isinstance(data, str | Mapping) or not isinstance(data, Sequence):
             raise ConfigError(f"data is a {type(data).__name__}, expected a list of dicts such as {{'image': path}}")
@@ -167,6 +163,10 @@ class Dataset(_Base):
                 raise ConfigError(
                     f"data[{number}] is a {type(data[number]).__name__}, expected a dict such as {{'image': path}}"
                 )
+        if transform is None and any(item is not None and item.files for item in items):
+            raise ConfigError(
+                "transform is missing: it must load the files, with LoadImaged and EnsureChannelFirstd at least"
+            )
         config = get_config() if config is None else config
         self.store = Store.open_or_create(store, config=config).uri
         prepared, failures = prepare(
