@@ -136,7 +136,9 @@ def test_a_killed_prediction_goes_on(store_uri: str, tmp_path: Path, counts: Cal
     script.write_text(ALONE)
     voxels = {subject: rl.open(store_uri)["T1w"].loc[subject].to_numpy() for subject in SUBJECTS}
     generator = np.random.default_rng(counts(0, 1))
-    caught, attempts = 0, counts(1, 25)
+    caught, attempts = 0, counts(0, 25)
+    if not attempts:
+        pytest.skip("takes 10 s, and an ingest is killed in the same way; `make stress` kills 25 predictions")
     for attempt in range(attempts):
         store = shutil.copytree(store_uri, tmp_path / f"store-{attempt}")
         version = rl.open(store).version
@@ -158,7 +160,7 @@ def test_a_killed_prediction_goes_on(store_uri: str, tmp_path: Path, counts: Cal
         opened = rl.open(store)
         assert all(np.array_equal(opened["pred"].loc[s].to_numpy(), voxels[s] > 0) for s in SUBJECTS)
         shutil.rmtree(store)
-    assert caught or attempts == 1
+    assert caught
 
 
 MEMORY = """

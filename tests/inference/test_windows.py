@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -14,11 +15,12 @@ from radioloader.inference.sums import WindowSums
 from radioloader.inference.windows import Windows, as_overlap, importance
 
 SIZES = st.tuples(*[st.integers(1, 12)] * 3)
+MANY = 500 if os.environ.get("RADIOLOADER_STRESS") else 60
 OVERLAPS = st.tuples(*[st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.99])] * 3)
 
 
 @given(shape=st.tuples(*[st.integers(1, 30)] * 3), size=SIZES, overlap=OVERLAPS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 def test_windows_lie_where_monai_has_them(shape: Any, size: Any, overlap: Any) -> None:
     windows = Windows(shape, size, overlap)
     padded = [max(n, s) for n, s in zip(shape, size, strict=True)]
@@ -32,7 +34,7 @@ def test_windows_lie_where_monai_has_them(shape: Any, size: Any, overlap: Any) -
 
 
 @given(shape=st.tuples(*[st.integers(1, 20)] * 3), size=SIZES, overlap=OVERLAPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=MANY // 2, deadline=None)
 def test_cells_cover_the_volume_once_and_are_complete_with_their_window(shape: Any, size: Any, overlap: Any) -> None:
     windows = Windows(shape, size, overlap)
     seen, last = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1)
@@ -69,7 +71,7 @@ def test_overlap_that_is_none(value: Any) -> None:
 @given(
     shape=st.tuples(*[st.integers(1, 20)] * 3), size=SIZES, overlap=OVERLAPS, limit=st.sampled_from([0, 4000, 2**30])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=MANY // 3, deadline=None)
 def test_sums_give_what_sliding_window_inference_gives(shape: Any, size: Any, overlap: Any, limit: int) -> None:
     image = torch.rand((1, 2, *shape), generator=torch.Generator().manual_seed(sum(shape)))
     place = torch.linspace(0, 1, size[0] * size[1] * size[2]).reshape(size)
