@@ -121,7 +121,7 @@ def test_kill_9_at_random_moments(
     assert whole.returncode == 0, output + errors
     assert content(tmp_path / "whole") == reference
 
-    kills = counts(5, 200)
+    kills = counts(3, 200)
     seen: list[int] = []
     stores = 0
     store = tmp_path / "0"
