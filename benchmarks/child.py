@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import cpu_seconds, versions
@@ -174,16 +174,6 @@ def _calls(call: Callable[[], Any], settings: dict[str, Any]) -> Record:
     }
 
 
-def _endless(feed: Feed) -> Iterator[Any]:
-    while True:
-        empty = True
-        for batch in feed.batches:
-            empty = False
-            yield batch
-        if empty:
-            raise RuntimeError("gave no batch")
-
-
 def _check(peer: Peer, job: Job, batch: Any) -> Record:
     """What is delivered: dtypes, and that it is what was asked for."""
     image, label = peer.parts(batch)
@@ -209,7 +199,7 @@ def _product(shape: Any) -> int:
 def _steady(peer: Peer, job: Job, feed: Feed, settings: dict[str, Any]) -> Record:
     """After a warm-up: whole cycles, and whole rounds of the workers, for at least so many seconds."""
     begun = time.perf_counter()
-    batches = _endless(feed)
+    batches = feed.endless()
     batch = next(batches)
     values: Record = {"first_batch_s": round(time.perf_counter() - begun, 3), **_check(peer, job, batch)}
     spans = [] if (span := peer.volumes_in(batch)) is None else [span]
@@ -238,7 +228,7 @@ def _steady(peer: Peer, job: Job, feed: Feed, settings: dict[str, Any]) -> Recor
 
 def _cold(peer: Peer, job: Job, feed: Feed, emit: Emit, wait: Callable[[], Any]) -> Record:
     """The first patches after the page cache was emptied; everything but the first batch's reading has been done before."""
-    batches = _endless(feed)
+    batches = feed.endless()
     emit({"event": "ready"})
     wait()
     started, count = time.perf_counter(), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,6 +32,20 @@ class Feed:
     batches: Iterable[Any]
     cycle: int = 1
     close: Callable[[], None] = lambda: None
+
+    def endless(self) -> Iterator[Any]:
+        """The batches, begun again whenever they end.
+
+        Raises:
+            RuntimeError: There was none.
+        """
+        while True:
+            empty = True
+            for batch in self.batches:
+                empty = False
+                yield batch
+            if empty:
+                raise RuntimeError("gave no batch")
 
 
 class Peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import gc
 import os
 import shutil
@@ -17,7 +18,7 @@ from benchmarks.peers.base import Feed, Peer
 __all__ = ["PipelinePeer"]
 
 
-class PipelinePeer(Peer):
+class PipelinePeer(Peer, abc.ABC):
     """A contestant of one pipeline or several.
 
     A job's ``detail`` is the name of the pipeline and what is measured, as ``name:what``: ``prepare`` (seconds of what is done once and
@@ -39,17 +40,16 @@ class PipelinePeer(Peer):
         """Folder of what is prepared for a pipeline."""
         return Path(self.cohort.folder) / "prepared" / f"{type(self).__name__}-{name}"
 
-    def prepare_pipeline(self, name: str) -> None:
-        """What is done once; timed."""
-        raise NotImplementedError
+    def prepare_pipeline(self, name: str) -> None:  # noqa: B027 - most keep nothing on disk
+        """What is done once, and kept on disk; timed. Nothing, where nothing is kept."""
 
+    @abc.abstractmethod
     def dataset(self, name: str) -> Any:
         """The dataset, with what was prepared."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loader(self, name: str, dataset: Any, job: Job) -> Feed:
         """Batches without end, or epoch by epoch."""
-        raise NotImplementedError
 
     def pipeline(self, job: Job, settings: dict[str, Any]) -> Record:
         name, _, what = job.detail.partition(":")
@@ -78,20 +78,10 @@ class PipelinePeer(Peer):
                 self._running = None
                 gc.collect()  # workers of the other way
             feed = self.loader(name, self._dataset, job)
-            self._running = job, _endless(feed), feed
+            self._running = job, feed.endless(), feed
             if job.detail.endswith("rate"):
                 next(self._running[1])
         return self._running[1], self._running[2]
-
-
-def _endless(feed: Feed) -> Iterator[Any]:
-    while True:
-        empty = True
-        for batch in feed.batches:
-            empty = False
-            yield batch
-        if empty:
-            raise RuntimeError("gave no batch")
 
 
 def _rate(batches: Iterator[Any], feed: Feed, job: Job, settings: dict[str, Any]) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -121,8 +121,9 @@ def predict(
     limit = as_whole(memory_mb, "memory_mb", minimum=0) * 2**20
     part, parts, together = _place(rank, world_size)
     runner = Model(model, device, autocast)
-    dataset_of = _Datasets(
+    dataset = PatchDataset(
         store,
+        subjects=_with_images(store, image, config) if subjects is None else subjects,
         image=image,
         patch_size=size,
         positions=WindowPositions(share),
@@ -131,9 +132,8 @@ def predict(
         transform=transform,
         config=config,
     )
-    everything = dataset_of(_with_images(store, image, config) if subjects is None else subjects)
     arguments = {
-        "image": everything.image,
+        "image": dataset.image,
         "patch_size": list(size),
         "overlap": list(share),
         "blend": blend,
@@ -151,17 +151,21 @@ def predict(
             "the ranks' models or arguments differ (seeds, checkpoints, running statistics?): give each rank the same, or predict on one "
             "of them with rank=0, world_size=1"
         )
-    target = Target(everything, out, form, made_with, config)
-    todo = target.begin(everything.subjects, overwrite=overwrite, first=part == 0 or not together)
+    target = Target(dataset, out, form, made_with, config)
+    todo = target.begin(dataset.subjects, overwrite=overwrite, first=part == 0 or not together)
     if together:  # as rank 0 saw it: the others may have looked later, when some was done
         todo = all_gather(todo, group)[0]
-    counts = dict(zip(everything.subjects, everything.layout.counts.tolist(), strict=True))
-    mine = _share_of(todo if together else everything.subjects, counts, part, parts)
-    mine = [subject for subject in mine if subject in set(todo)]
+    place = {subject: number for number, subject in enumerate(dataset.subjects)}
+    counts = dataset.layout.counts.tolist()
+    missing = {place[subject] for subject in todo}
+    mine = _share_of(missing if together else place.values(), counts, part, parts) & missing
     report = PredictReport(target.uri, out, provenance=target.provenance)
     if mine:
-        work = _Work(dataset_of(mine), target, form, importance(size, blend), share, limit)
-        with runner.ready(), Bar(sum(counts[s] for s in mine), len(mine), shown=progress and part == 0) as bar:
+        work = _Work(dataset, sorted(mine), target, form, importance(size, blend), share, limit)
+        with (
+            runner.ready(),
+            Bar(sum(counts[volume] for volume in mine), len(mine), shown=progress and part == 0) as bar,
+        ):
             work.run(runner, bar, batch_size, num_threads=num_threads, num_workers=num_workers)
         report.predicted, report.failed, report.windows = work.predicted, work.failed, work.windows
     if together:
@@ -170,11 +174,9 @@ def predict(
             report.failed |= other["failed"]
             report.windows += other["windows"]
         torch.distributed.destroy_process_group(group)
-    done = set(todo)
-    report.skipped = [subject for subject in everything.subjects if subject not in done]
-    order = {subject: number for number, subject in enumerate(everything.subjects)}
-    report.predicted.sort(key=order.__getitem__)
-    report.failed = {subject: report.failed[subject] for subject in sorted(report.failed, key=order.__getitem__)}
+    report.skipped = [subject for subject in dataset.subjects if place[subject] not in missing]
+    report.predicted.sort(key=place.__getitem__)
+    report.failed = {subject: report.failed[subject] for subject in sorted(report.failed, key=place.__getitem__)}
     report.version = target.store.commits().version
     report.seconds = time.monotonic() - started
     return report
@@ -218,31 +220,20 @@ def _group() -> Any:
     return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
-def _share_of(subjects: Sequence[str], counts: dict[str, int], part: int, parts: int) -> list[str]:
-    """The subjects of one part: the largest first, each to who has least to do."""
+def _share_of(volumes: Iterable[int], counts: Sequence[int], part: int, parts: int) -> set[int]:
+    """The volumes of one part: the largest first, each to who has least to do."""
     load = [0] * parts
-    chosen: list[str] = []
-    for subject in sorted(subjects, key=lambda name: -counts[name]):
+    chosen: set[int] = set()
+    for volume in sorted(volumes, key=lambda volume: (-counts[volume], volume)):
         least = load.index(min(load))
-        load[least] += counts[subject]
+        load[least] += counts[volume]
         if least == part:
-            chosen.append(subject)
-    order = {subject: number for number, subject in enumerate(subjects)}
-    return sorted(chosen, key=order.__getitem__)
+            chosen.add(volume)
+    return chosen
 
 
 def _plain(report: PredictReport) -> dict[str, Any]:
     return {"predicted": report.predicted, "failed": report.failed, "windows": report.windows}
-
-
-class _Datasets:
-    """Datasets of some of the subjects."""
-
-    def __init__(self, store: Any, **arguments: Any) -> None:
-        self._store, self._arguments = store, arguments
-
-    def __call__(self, subjects: Sequence[str] | None) -> PatchDataset:
-        return PatchDataset(self._store, subjects=subjects, **self._arguments)
 
 
 class _Work:
@@ -251,13 +242,14 @@ class _Work:
     def __init__(
         self,
         dataset: PatchDataset,
+        volumes: Sequence[int],
         target: Target,
         form: Output,
         weights: torch.Tensor,
         overlap: tuple[float, float, float],
         limit: int,
     ) -> None:
-        self._dataset, self._target, self._form = dataset, target, form
+        self._dataset, self._volumes, self._target, self._form = dataset, volumes, target, form
         self._weights, self._overlap, self._limit = weights, overlap, limit
         self._problems: dict[int, str] = {}
         self._sums: WindowSums | None = None
@@ -278,7 +270,9 @@ class _Work:
         """Predict all; what was finished when an error ends it is kept."""
         with ThreadPoolExecutor(1, "radioloader-predictions") as writer:
             try:
-                for keys, images in read_windows(self._dataset, batch_size, failed=self._problems, **loading):
+                for keys, images in read_windows(
+                    self._dataset, self._volumes, batch_size, failed=self._problems, **loading
+                ):
                     try:
                         results = model(images)
                     except Exception as error:

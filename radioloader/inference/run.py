@@ -91,15 +91,17 @@ class Model:
 
 def read_windows(
     dataset: PatchDataset,
+    volumes: Sequence[int],
     batch_size: int,
     *,
     failed: dict[int, str],
     **arguments: Any,
 ) -> Iterator[tuple[list[PatchKey], torch.Tensor]]:
-    """All windows of all volumes, in order; batches hold windows of several volumes where these end.
+    """All windows of some volumes, in order; batches hold windows of several volumes where these end.
 
     Args:
         dataset: Where they are read.
+        volumes: Which volumes of it, by number.
         batch_size: Windows in a batch.
         failed: Volumes, by number, of which nothing is wanted any more; gets those that cannot be read, and why.
         **arguments: For the loader.
@@ -107,7 +109,8 @@ def read_windows(
     Returns:
         Keys, and images (B, C, X, Y, Z).
     """
-    keys = [PatchKey(volume, n) for volume, count in enumerate(dataset.layout.counts.tolist()) for n in range(count)]
+    counts = dataset.layout.counts.tolist()
+    keys = [PatchKey(volume, number) for volume in volumes for number in range(counts[volume])]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     loader = iter(DataLoader(dataset, batch_sampler=batches, **arguments))
     for batch in batches:
