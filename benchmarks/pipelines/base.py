@@ -40,7 +40,7 @@ class PipelinePeer(Peer, abc.ABC):
         """Folder of what is prepared for a pipeline."""
         return Path(self.cohort.folder) / "prepared" / f"{type(self).__name__}-{name}"
 
-    def prepare_pipeline(self, name: str) -> None:  # noqa: B027 - most keep nothing on disk
+    def prepare_pipeline(self, name: str) -> None:
         """What is done once, and kept on disk; timed. Nothing, where nothing is kept."""
 
     @abc.abstractmethod
