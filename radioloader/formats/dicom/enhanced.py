@@ -1,0 +1,164 @@
+"""Frames of enhanced multi-frame images (PS3.3 A.36, A.38, A.56): each has its functional groups, or shares those of all."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from radioloader.errors import FormatError
+from radioloader.formats.dicom.frames import Frame, Pixels
+from radioloader.formats.dicom.meaning import image_type, indexes, kinds
+from radioloader.formats.dicom.values import integer, item, number, seconds, text, vector
+
+__all__ = ["enhanced_frames"]
+
+_FRAME_TYPES = (
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "PETFrameTypeSequence",
+    "ParametricMapFrameTypeSequence",
+)
+
+
+def enhanced_frames(path: str, dataset: Any, sop: str, pixels: Pixels) -> list[Frame]:
+    """The frames of a file with per-frame functional groups.
+
+    Raises:
+        FormatError: A frame has no place, or there are not as many functional groups as frames.
+    """
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    count = integer(dataset, "NumberOfFrames") or 1
+    if len(groups) != count:
+        raise FormatError(f"it has {count} frames and functional groups of {len(groups)}")
+    shared = item(dataset, "SharedFunctionalGroupsSequence")
+    common = dict(kinds(dataset)), dict(indexes(dataset))
+    reference = text(dataset, "FrameOfReferenceUID")
+    frames = []
+    for place, group in enumerate(groups):
+        try:
+            frames.append(_frame(path, place, _Groups(group, shared), sop, pixels, common, reference))
+        except FormatError as error:
+            raise FormatError(f"frame {place + 1} of {count}: {error}") from None
+    return _without_uniform_type(frames, dataset)
+
+
+class _Groups:
+    """The functional groups of one frame: its own, else the shared ones."""
+
+    def __init__(self, own: Any, shared: Any) -> None:
+        self._own, self._shared = own, shared
+
+    def get(self, keyword: str) -> Any:
+        """The item of a functional group; None when the frame has none."""
+        found = item(self._own, keyword)
+        return item(self._shared, keyword) if found is None and self._shared is not None else found
+
+    def need(self, keyword: str) -> Any:
+        """The item of a functional group.
+
+        Raises:
+            FormatError: The frame has none.
+        """
+        found = self.get(keyword)
+        if found is None:
+            raise FormatError(f"it has no {keyword}")
+        return found
+
+
+def _frame(
+    path: str,
+    place: int,
+    groups: _Groups,
+    sop: str,
+    pixels: Pixels,
+    common: tuple[dict[str, str], dict[str, float | str]],
+    reference: str,
+) -> Frame:
+    measures = groups.need("PixelMeasuresSequence")
+    transformation = groups.get("PixelValueTransformationSequence")
+    content = groups.get("FrameContentSequence")
+    kind, index = dict(common[0]), dict(common[1])
+    # Of the file as a whole, not of this frame
+    for name in ("time", "content time", "acquisition"):
+        index.pop(name, None)
+    _add_kind(kind, groups)
+    _add_index(index, groups, content)
+    instance = None
+    if content is not None:
+        stack = text(content, "StackID")
+        if stack:
+            kind["stack"] = stack
+        instance = integer(content, "InStackPositionNumber")
+    return Frame(
+        path=path,
+        number=place,
+        sop=sop,
+        position=vector(groups.need("PlanePositionSequence"), "ImagePositionPatient", 3),
+        orientation=vector(groups.need("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
+        spacing=vector(measures, "PixelSpacing", 2),
+        pixels=pixels,
+        slope=1.0 if transformation is None else number(transformation, "RescaleSlope", 1.0),
+        intercept=0.0 if transformation is None else number(transformation, "RescaleIntercept", 0.0),
+        instance=instance,
+        frame_of_reference=reference,
+        thickness=number(measures, "SpacingBetweenSlices", 0.0) or number(measures, "SliceThickness", 0.0),
+        kind=tuple(kind.items()),
+        index=tuple(index.items()),
+    )
+
+
+def _add_kind(kind: dict[str, str], groups: _Groups) -> None:
+    for keyword in _FRAME_TYPES:
+        found = groups.get(keyword)
+        if found is not None:
+            kind["type"] = text(found, "FrameType").upper() or kind.get("type", "")
+            component = text(found, "ComplexImageComponent")
+            if component:
+                kind["component"] = component
+    echo = groups.get("MREchoSequence")
+    if echo is not None and echo.get("EffectiveEchoTime") is not None:
+        kind["echo"] = f"{number(echo, 'EffectiveEchoTime', 0.0):.4g}"
+    timing = groups.get("MRTimingAndRelatedParametersSequence")
+    if timing is not None and timing.get("FlipAngle") is not None:
+        kind["flip"] = f"{number(timing, 'FlipAngle', 0.0):.4g}"
+    modifier = groups.get("MRModifierSequence")
+    if modifier is not None and modifier.get("InversionTimes") is not None:
+        kind["inversion"] = text(modifier, "InversionTimes")
+    exposure = groups.get("CTXRayDetailsSequence")
+    if exposure is not None and exposure.get("KVP") is not None:
+        kind["kvp"] = f"{number(exposure, 'KVP', 0.0):.4g}"
+
+
+def _add_index(index: dict[str, float | str], groups: _Groups, content: Any) -> None:
+    diffusion = groups.get("MRDiffusionSequence")
+    if diffusion is not None and diffusion.get("DiffusionBValue") is not None:
+        index["b-value"] = number(diffusion, "DiffusionBValue", 0.0)
+        direction = item(diffusion, "DiffusionGradientDirectionSequence")
+        values = None if direction is None else direction.get("DiffusionGradientOrientation")
+        index["direction"] = (
+            ",".join(f"{float(value):.4f}" for value in values) if values else text(diffusion, "DiffusionDirectionality")
+        )
+    cardiac = groups.get("CardiacSynchronizationSequence")
+    if cardiac is not None and cardiac.get("NominalCardiacTriggerDelayTime") is not None:
+        index["trigger"] = number(cardiac, "NominalCardiacTriggerDelayTime", 0.0)
+    position = groups.get("TemporalPositionSequence")
+    if position is not None and position.get("TemporalPositionTimeOffset") is not None:
+        index["temporal position"] = number(position, "TemporalPositionTimeOffset", 0.0)
+    if content is None:
+        return
+    if content.get("TemporalPositionIndex") is not None:
+        index["temporal position"] = number(content, "TemporalPositionIndex", 0.0)
+    if content.get("FrameAcquisitionNumber") is not None:
+        index["acquisition"] = number(content, "FrameAcquisitionNumber", 0.0)
+    clock = seconds(text(content, "FrameReferenceDateTime") or text(content, "FrameAcquisitionDateTime"))
+    if clock is not None:
+        index["time"] = clock
+
+
+def _without_uniform_type(frames: list[Frame], dataset: Any) -> list[Frame]:
+    """``frames`` with the file's ImageType where none of them has a type of its own."""
+    whole = image_type(dataset)
+    return [
+        frame if any(name == "type" for name, _ in frame.kind) else dataclasses.replace(frame, kind=(("type", whole), *frame.kind))
+        for frame in frames
+    ]

@@ -1,0 +1,235 @@
+"""The voxels of a volume: frames decoded one at a time, rescaled, each at its place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader._optional import require
+from radioloader.errors import FormatError
+from radioloader.formats.dicom.frames import Frame, Pixels
+from radioloader.formats.dicom.headers import quiet
+from radioloader.formats.dicom.resample import resample_stack
+from radioloader.formats.dicom.suv import suv_factor
+from radioloader.formats.dicom.volumes import DicomVolume
+
+__all__ = ["DicomVoxels", "hash_files", "read_volume"]
+
+_IN_MEMORY = 64 * 2**20
+_SLAB = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DicomVoxels:
+    """The voxels of a volume as they are stored.
+
+    Attributes:
+        voxels: (X, Y, Z) or (X, Y, Z, T).
+        slope: Multiplied to them.
+        intercept: Added after that.
+        source_hash: SHA-256 over the SHA-256 of the files.
+        notes: What a user should know.
+    """
+
+    voxels: npt.NDArray[Any]
+    slope: float
+    intercept: float
+    source_hash: str
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
+    """Read a volume whole; besides its voxels some slices are in memory.
+
+    Values are what the modality means by them (PS3.3 C.11.1): stored value x slope + intercept. One rescale for all frames is exact and stays
+    beside the stored integers, except where the result is a whole number that fits int16 (CT in Hounsfield units): then it is applied. A
+    rescale that differs from slice to slice (PET) is applied in float32, bit for bit as ITK and dcm2niix do it.
+
+    Args:
+        volume: What to read.
+        suv: ``"bw"``: PET as standardized uptake values.
+
+    Raises:
+        FormatError: A file is damaged, gone, or its encoding is not supported; the message names it.
+    """
+    assert volume.grid is not None
+    factor = suv_factor(volume) if suv else 1.0
+    pairs = {(frame.slope * factor, frame.intercept * factor) for places in volume.slices for frame in places}
+    if any(slope == 0 for slope, _ in pairs):
+        raise FormatError(f"{volume.describe()}: RescaleSlope is 0: the values are lost")
+    per_slice = len(pairs) > 1
+    first = volume.slices[0][0]
+    dtype = np.dtype(np.float32) if per_slice else _dtype(first.pixels)
+    voxels = np.empty(_source_shape(volume), dtype)
+    hashes: dict[str, str] = {}
+    fourth = voxels.ndim == 4
+    with quiet():
+        for t in range(len(volume.slices[0])):
+            target = voxels[..., t] if fourth else voxels
+            frames = [places[t] for places in volume.slices]
+            for start in range(0, len(frames), _SLAB):
+                slab = frames[start : start + _SLAB]
+                planes = np.empty((len(slab), target.shape[1], target.shape[0]), dtype)
+                for place, plane in enumerate(_decode(slab, hashes)):
+                    if per_slice:
+                        frame = slab[place]
+                        plane = plane.astype(np.float32) * np.float32(frame.slope * factor)
+                        plane += np.float32(frame.intercept * factor)
+                    planes[place] = plane
+                # Row by row: a transposed copy of the whole would touch another cache line for each voxel.
+                for row in range(target.shape[1]):
+                    target[:, row, start : start + len(slab)] = planes[:, row].T
+        _check_copies(volume, hashes)
+    slope, intercept = (1.0, 0.0) if per_slice else pairs.pop()
+    if not per_slice:
+        voxels, intercept = _whole_numbers(voxels, slope, intercept)
+    if volume.resample:
+        voxels = resample_stack(voxels, _source_grid(volume), volume.grid, float(voxels.min()))
+    return DicomVoxels(voxels, slope, intercept, _combined(hashes))
+
+
+def _source_shape(volume: DicomVolume) -> tuple[int, ...]:
+    first = volume.slices[0][0]
+    rows, columns = (
+        (first.tile.rows, first.tile.columns) if first.tile is not None else (first.pixels.rows, first.pixels.columns)
+    )
+    times = (len(volume.slices[0]),) if volume.dimension is not None else ()
+    return (columns, rows, len(volume.slices), *times)
+
+
+def _source_grid(volume: DicomVolume) -> Any:
+    from radioloader.formats.dicom.geometry import lay_out
+    from radioloader.formats.dicom.grid import ImageGrid
+
+    layout = lay_out([places[0] for places in volume.slices], np.inf)
+    x, y, z = _source_shape(volume)[:3]
+    return ImageGrid((x, y, z), layout.affine, layout.origins, "", "", "", "", ())
+
+
+def _dtype(pixels: Pixels) -> np.dtype[Any]:
+    return np.dtype(pixels.floating or f"{'int' if pixels.signed else 'uint'}{pixels.allocated}")
+
+
+def _whole_numbers(
+    voxels: npt.NDArray[Any], slope: float, intercept: float
+) -> tuple[npt.NDArray[Any], float]:
+    """Voxels with their intercept applied, where that gives whole numbers of 16 bits."""
+    if slope != 1 or intercept == 0 or not float(intercept).is_integer() or voxels.dtype.kind not in "iu":
+        return voxels, intercept
+    low, high = int(voxels.min()) + int(intercept), int(voxels.max()) + int(intercept)
+    if voxels.dtype.itemsize > 2 or low < -(2**15) or high >= 2**15:
+        return voxels, intercept
+    if voxels.dtype.itemsize < 2:
+        return voxels.astype(np.int16) + np.int16(int(intercept)), 0.0
+    # Wrapping around in 16 bits is right where the result fits, and needs no second copy.
+    values = voxels.view(np.int16)
+    values += np.int16(int(intercept))
+    return values, 0.0
+
+
+def _decode(frames: Sequence[Frame], hashes: dict[str, str]) -> Iterator[npt.NDArray[Any]]:
+    """Each frame's pixels (rows, columns), stored values; the hash of each file goes into ``hashes``."""
+    for path, group in groupby(frames, key=lambda frame: frame.path):
+        mine = list(group)
+        try:
+            stream: BinaryIO
+            with open(path, "rb") as file:
+                stream = file
+                size = file.seek(0, 2)
+                file.seek(0)
+                if size <= _IN_MEMORY:
+                    data = file.read()
+                    hashes[path] = hashlib.sha256(data).hexdigest()
+                    stream = io.BytesIO(data)
+                elif path not in hashes:
+                    hashes[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                yield from _decoded(path, stream, mine)
+        except OSError as error:
+            raise FormatError(f"{path}: could not be read: {error.strerror or error}") from error
+
+
+def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[npt.NDArray[Any]]:
+    iter_pixels = require("pydicom.pixels", extra="dicom").iter_pixels
+    numbers = list(dict.fromkeys(frame.number for frame in frames))
+    pixels = frames[0].pixels
+    whole: dict[int, npt.NDArray[Any]] = {}
+    decoded = iter(())
+    try:
+        stream.seek(0)
+        decoded = iter_pixels(stream, indices=numbers, raw=True, correct_unused_bits=False)
+        for number in numbers:
+            array = next(decoded)
+            whole = {number: _used_bits(np.asarray(array), pixels)}
+            for frame in frames:
+                if frame.number == number:
+                    yield _tile(whole[number], frame)
+    except FormatError:
+        raise
+    except (GeneratorExit, MemoryError, OSError):
+        raise
+    except Exception as error:  # decoders raise anything
+        name = require("pydicom.uid", extra="dicom").UID(pixels.syntax).name
+        reason = "there are fewer frames than promised" if isinstance(error, StopIteration) else f"{error}"
+        raise FormatError(f"{path}: its pixels ({name}) could not be decoded: {reason.splitlines()[0] if reason else error!r}") from error
+
+
+def _tile(array: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:
+    if array.shape != (frame.pixels.rows, frame.pixels.columns):
+        raise FormatError(
+            f"{frame.path}: its pixels decode to {array.shape}, expected {(frame.pixels.rows, frame.pixels.columns)}"
+        )
+    tile = frame.tile
+    if tile is None:
+        return array
+    return array[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
+
+
+def _used_bits(array: npt.NDArray[Any], pixels: Pixels) -> npt.NDArray[Any]:
+    """Stored values from what lies in the file: bits above HighBit and below the lowest one are anybody's (PS3.5 8.1.1: overlays, junk)."""
+    if pixels.floating or array.dtype.kind not in "iu":
+        return array
+    allocated = array.dtype.itemsize * 8
+    if allocated < pixels.allocated:
+        raise FormatError(f"decodes to {allocated} bits, expected {pixels.allocated}")
+    values = array.view(np.dtype(f"{'i' if pixels.signed else 'u'}{array.dtype.itemsize}"))
+    if pixels.stored == allocated:
+        return values
+    return (values << (allocated - 1 - pixels.high_bit)) >> (allocated - pixels.stored)
+
+
+def _check_copies(volume: DicomVolume, hashes: dict[str, str]) -> None:
+    """Copies of an instance must hold the same pixels: else which is right is unknown."""
+    for frame, copy in volume.copies:
+        mine, theirs = (next(_decode([one], {})) for one in (frame, copy))
+        if frame.pixels.syntax == copy.pixels.syntax and not np.array_equal(mine, theirs):
+            raise FormatError(
+                f"{frame.path} and {copy.path} have the same SOPInstanceUID and different pixels; remove the wrong one"
+            )
+
+
+def _combined(hashes: dict[str, str]) -> str:
+    # Whatever the files are called and wherever they lie
+    return hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest()
+
+
+def hash_files(volume: DicomVolume) -> str:
+    """The ``source_hash`` that :func:`read_volume` gives, without decoding.
+
+    Raises:
+        FormatError: A file cannot be read.
+    """
+    hashes = {}
+    for path in {frame.path for places in volume.slices for frame in places}:
+        try:
+            with open(path, "rb") as stream:
+                hashes[path] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise FormatError(f"{path}: could not be read: {error.strerror or error}") from error
+    return _combined(hashes)

@@ -1,0 +1,284 @@
+"""From the frames of one series to stacks that can be volumes: equal in kind, and one frame, or one for each point in time, at each place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from radioloader.errors import FormatError
+from radioloader.formats.dicom.frames import Frame
+from radioloader.formats.dicom.geometry import LPS_TO_RAS, normal_of, slice_offsets
+from radioloader.formats.dicom.meaning import kind_name
+
+__all__ = ["Dimension", "Stack", "make_stacks", "without_copies"]
+
+_COSINES = 1e-3
+"""Direction cosines of slices of one stack agree within this: 0.06 degrees, and files round to a few digits."""
+_SAME_PLACE_MM = 0.01
+_PLANES = ("sagittal", "coronal", "axial")
+
+_CATEGORIES = (
+    ("b-value", ("b-value", "direction")),
+    ("time", ("temporal position",)),
+    ("cardiac phase", ("trigger",)),
+    ("time", ("frame reference",)),
+    ("acquisition", ("acquisition",)),
+)
+"""What a fourth axis is made of: its name, and the values that every place must have once each."""
+_CLOCKS = (("time", "time"), ("time", "content time"))
+"""Times differ from slice to slice; what counts is their order at each place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """What the fourth axis of a volume is.
+
+    Attributes:
+        name: ``"time"``, ``"b-value"``, ``"cardiac phase"`` or ``"acquisition"``.
+        values: One for each step; times in seconds (trigger times in ms) from the first, b-values in s/mm2 and their direction.
+    """
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Frames for one volume, slice by slice.
+
+    Attributes:
+        name: What tells it from the other stacks of its series, such as ``"echo2"``; empty when it is the only one.
+        slices: The frames of each place, in the order of the fourth axis; places along the normal.
+        dimension: The fourth axis; None where there is none.
+        problem: Why it is no volume; empty when it may be one.
+    """
+
+    name: str
+    slices: tuple[tuple[Frame, ...], ...]
+    dimension: Dimension | None = None
+    problem: str = ""
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames."""
+        return [frame for places in self.slices for frame in places]
+
+
+def without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[tuple[Frame, Frame]]]:
+    """Frames of which a folder holds several files (the same SOPInstanceUID, PS3.3 C.12.1) once.
+
+    Returns:
+        The frames, and pairs of a frame and the copy that was left out.
+    """
+    kept: dict[Hashable, Frame] = {}
+    copies = []
+    for frame in sorted(frames, key=lambda frame: (frame.path, frame.number)):
+        first = kept.setdefault((frame.sop, frame.number, frame.tile), frame)
+        if first is not frame:
+            copies.append((first, frame))
+    return list(kept.values()), copies
+
+
+def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
+    """Split the frames of a series.
+
+    Raises:
+        FormatError: Its frames lie in several frames of reference, so their places cannot be compared (PS3.3 C.7.4.1).
+    """
+    references = {frame.frame_of_reference for frame in frames}
+    if len(references) > 1:
+        raise FormatError(
+            f"its frames lie in {len(references)} frames of reference: where they lie relative to each other is unknown"
+        )
+    groups: dict[Hashable, list[Frame]] = {}
+    directions: list[tuple[float, ...]] = []
+    for frame in frames:
+        direction = next(
+            (place for place, known in enumerate(directions) if _close(known, frame.orientation)), len(directions)
+        )
+        if direction == len(directions):
+            directions.append(frame.orientation)
+        groups.setdefault((direction, _size(frame), frame.kind), []).append(frame)
+    keys = sorted(groups, key=repr)
+    names = _names([groups[key][0] for key in keys])
+    return [stack for key, name in zip(keys, names, strict=True) for stack in _arrange(groups[key], name)]
+
+
+def _close(a: Sequence[float], b: Sequence[float]) -> bool:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= _COSINES
+
+
+def _size(frame: Frame) -> tuple[Hashable, ...]:
+    tile, pixels = frame.tile, frame.pixels
+    rows, columns = (pixels.rows, pixels.columns) if tile is None else (tile.rows, tile.columns)
+    spacing = tuple(round(value, 4) for value in frame.spacing)
+    return rows, columns, spacing, pixels.photometric, pixels.allocated, pixels.signed, pixels.floating
+
+
+def _names(firsts: Sequence[Frame]) -> list[str]:
+    """A name for each group, made of what differs between them."""
+    if len(firsts) == 1:
+        return [""]
+    columns: list[list[str]] = []
+    planes = [_plane(frame) for frame in firsts]
+    if len(set(planes)) > 1:
+        columns.append(planes)
+    sizes = ["{1}x{0}".format(*_size(frame)) for frame in firsts]
+    if len(set(sizes)) > 1:
+        columns.append(sizes)
+    kinds = [dict(frame.kind) for frame in firsts]
+    seen: set[str] = set()
+    for name in dict.fromkeys(key for kind in kinds for key in kind):
+        values = [kind.get(name, "") for kind in kinds]
+        word = "echo" if name == "echo number" else "type" if name == "component" else name
+        if len(set(values)) > 1 and word not in seen:
+            seen.add(word)
+            ranked = sorted(set(values), key=_numeric)
+            columns.append([kind_name(name, value, place=ranked.index(value) + 1) if value else "" for value in values])
+    names = ["_".join(part for part in parts if part) for parts in zip(*columns, strict=True)] if columns else [""] * len(firsts)
+    counts, numbered = Counter(names), Counter[str]()
+    unique = []
+    for name in names:
+        numbered[name] += 1
+        unique.append(name if name and counts[name] == 1 else f"{name or 'stack'}{numbered[name]}")
+    return unique
+
+
+def _plane(frame: Frame) -> str:
+    return _PLANES[int(np.argmax(np.abs(LPS_TO_RAS @ normal_of(frame.orientation))))]
+
+
+def _numeric(value: str) -> tuple[float, str]:
+    try:
+        return float(value), value
+    except ValueError:
+        return float("inf"), value
+
+
+def _arrange(frames: list[Frame], name: str) -> list[Stack]:
+    """One stack, or several where acquisitions overlap."""
+    places = _places(frames)
+    displaced = [place for place in places if _spread(place) > _SAME_PLACE_MM]
+    if displaced:
+        return [
+            Stack(
+                name,
+                tuple((frame,) for place in places for frame in place),
+                problem=(
+                    f"{len(displaced[0])} frames lie in one plane, but {_spread(displaced[0]):.3g} mm apart within it: several slabs under one "
+                    "series"
+                ),
+            )
+        ]
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        return [Stack(name, tuple(tuple(place) for place in places))]
+    if len(counts) == 1:
+        for axis, keys in _CATEGORIES:
+            found = _by_category(places, axis, keys)
+            if found is not None:
+                return [replace(found, name=name)]
+        for axis, key in _CLOCKS:
+            found = _by_clock(places, axis, key)
+            if found is not None:
+                return [replace(found, name=name)]
+    else:
+        for axis, keys in _CATEGORIES:
+            stacks = _uneven(places, axis, keys, name)
+            if stacks is not None:
+                return stacks
+    # Nothing tells them apart: slices that are there twice.
+    return [Stack(name, tuple((frame,) for place in places for frame in place))]
+
+
+def _places(frames: list[Frame]) -> list[list[Frame]]:
+    offsets = slice_offsets(frames)
+    order = sorted(range(len(frames)), key=lambda k: (offsets[k], frames[k].instance or 0, frames[k].sop))
+    places: list[list[Frame]] = []
+    last = -np.inf
+    for k in order:
+        if offsets[k] - last > _SAME_PLACE_MM:
+            places.append([])
+            last = offsets[k]
+        places[-1].append(frames[k])
+    return places
+
+
+def _spread(place: Sequence[Frame]) -> float:
+    positions = np.array([frame.position for frame in place])
+    return float(np.linalg.norm(positions - positions[0], axis=1).max())
+
+
+def _values(frame: Frame, keys: Sequence[str]) -> tuple[float | str, ...]:
+    known = dict(frame.index)
+    return tuple(known.get(key, "") for key in keys)
+
+
+def _by_category(places: list[list[Frame]], axis: str, keys: Sequence[str]) -> Stack | None:
+    """The stack whose fourth axis are the values of ``keys``, when every place has the same ones and they tell its frames apart."""
+    wanted = Counter(_values(frame, keys) for frame in places[0])
+    # Averages of one b-value and direction are alike, so their order does not matter; anything else must be told apart.
+    repeats = axis == "b-value"
+    if len(wanted) < 2 or (not repeats and max(wanted.values()) > 1):
+        return None
+    if any(Counter(_values(frame, keys) for frame in place) != wanted for place in places):
+        return None
+    slices = tuple(
+        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, keys)), frame.instance or 0))) for place in places
+    )
+    values = tuple(" ".join(_shown(value) for value in _values(frame, keys) if value != "") for frame in slices[0])
+    return Stack("", slices, Dimension(axis, values))
+
+
+def _by_clock(places: list[list[Frame]], axis: str, key: str) -> Stack | None:
+    """The stack whose fourth axis is the order in time at each place."""
+    slices = []
+    for place in places:
+        clocks = [_values(frame, (key,))[0] for frame in place]
+        if "" in clocks or len(set(clocks)) < len(clocks):
+            return None
+        slices.append(tuple(sorted(place, key=lambda frame: _sortable(_values(frame, (key,))))))
+    start = float(_values(slices[0][0], (key,))[0])
+    # Seconds from the first: the time of day is nobody's business.
+    values = tuple(_shown(float(_values(frame, (key,))[0]) - start) for frame in slices[0])
+    return Stack("", tuple(slices), Dimension(axis, values))
+
+
+def _uneven(places: list[list[Frame]], axis: str, keys: Sequence[str], name: str) -> list[Stack] | None:
+    """Stacks of frames of which places have different numbers, when ``keys`` tell what belongs together."""
+    groups: dict[tuple[float | str, ...], list[list[Frame]]] = {}
+    for place in places:
+        values = [_values(frame, keys) for frame in place]
+        if len(set(values)) < len(values):
+            return None
+        for value, frame in zip(values, place, strict=True):
+            groups.setdefault(value, []).append([frame])
+    if len(groups) < 2:
+        return None
+    ordered = sorted(groups, key=_sortable)
+    whole = [value for value in ordered if len(groups[value]) == len(places)]
+    if len(whole) < 2 and axis == "acquisition":
+        # Scans of different extents under one series
+        return [
+            Stack("_".join(filter(None, (name, f"{axis}{place + 1}"))), tuple(tuple(one) for one in groups[value]))
+            for place, value in enumerate(ordered)
+        ]
+    if not whole:
+        return None
+    broken = next(value for value in ordered if value not in whole)
+    problem = (
+        f"{axis} {ordered.index(broken) + 1} of {len(ordered)} has {len(groups[broken])} slices, expected {len(places)}: the scan was "
+        "broken off, or files are missing"
+    )
+    return [Stack(name, tuple(tuple(place) for place in places), problem=problem)]
+
+
+def _sortable(values: Sequence[float | str]) -> tuple[tuple[bool, float, str], ...]:
+    return tuple((isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for v in values)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"

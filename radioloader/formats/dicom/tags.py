@@ -1,0 +1,125 @@
+"""Which attributes of a DICOM file are looked at, which are kept, and which may name somebody.
+
+What is kept by default is an allow-list: an attribute that is not on it is never stored, whatever it holds. (PS3.15 Annex E lists what
+identifies; a deny-list made of it would let private and future attributes through.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from radioloader._optional import require
+from radioloader.errors import ConfigError
+
+__all__ = ["TECHNICAL", "check_keep_tags", "identifying", "technical_values"]
+
+TECHNICAL: Mapping[str, str] = {
+    "Modality": "str",
+    "Manufacturer": "str",
+    "ManufacturerModelName": "str",
+    "ImageType": "str",
+    "BodyPartExamined": "str",
+    "PatientPosition": "str",
+    "SliceThickness": "float",
+    "SpacingBetweenSlices": "float",
+    "KVP": "float",
+    "XRayTubeCurrent": "float",
+    "Exposure": "float",
+    "ExposureTime": "float",
+    "ConvolutionKernel": "str",
+    "FilterType": "str",
+    "ReconstructionDiameter": "float",
+    "GantryDetectorTilt": "float",
+    "MagneticFieldStrength": "float",
+    "RepetitionTime": "float",
+    "EchoTime": "float",
+    "InversionTime": "float",
+    "FlipAngle": "float",
+    "EchoTrainLength": "float",
+    "NumberOfAverages": "float",
+    "PixelBandwidth": "float",
+    "ScanningSequence": "str",
+    "SequenceVariant": "str",
+    "ScanOptions": "str",
+    "MRAcquisitionType": "str",
+    "ImagedNucleus": "str",
+    "Units": "str",
+    "DecayCorrection": "str",
+    "AttenuationCorrectionMethod": "str",
+    "ReconstructionMethod": "str",
+    "RescaleType": "str",
+    "BitsStored": "float",
+    "PixelPaddingValue": "float",
+    "LossyImageCompression": "str",
+}
+"""Attributes that are stored, with the kind of their column: how a picture was made, not of whom, by whom, where or when."""
+
+_CAN_NAME = frozenset("AE AS DA DT LO LT PN SH ST TM UC UI UR UT UN OB".split())
+"""Value representations that can hold a name, a date, an identifier or free text (PS3.5 6.2)."""
+
+_QUASI = frozenset({"PatientAge", "PatientSex", "PatientSize", "PatientWeight", "EthnicGroup", "PregnancyStatus"})
+"""Coded or numeric, and still about the person (PS3.15 Table E.1-1)."""
+
+
+def identifying(keyword: str) -> bool:
+    """Whether an attribute may tell who somebody is: not technical, and about a person or of a kind that can hold names, dates,
+    identifiers or free text."""
+    datadict = require("pydicom.datadict", extra="dicom")
+    return keyword not in TECHNICAL and (
+        keyword in _QUASI or str(datadict.dictionary_VR(keyword)).split(" or ")[0] in _CAN_NAME
+    )
+
+
+def check_keep_tags(keywords: Iterable[str]) -> list[str]:
+    """The attributes that a user wants to keep besides :data:`TECHNICAL`, by keyword.
+
+    Raises:
+        ConfigError: Not a keyword of a standard attribute with plain values.
+    """
+    if isinstance(keywords, str):
+        keywords = [keywords]
+    datadict = require("pydicom.datadict", extra="dicom")
+    kept = []
+    for keyword in keywords:
+        tag = datadict.tag_for_keyword(keyword) if isinstance(keyword, str) else None
+        if tag is None:
+            raise ConfigError(
+                f"keep_tags: {keyword!r} is not the keyword of a DICOM attribute, such as 'PatientAge' (PS3.6); private attributes "
+                "cannot be kept: nobody knows what they hold"
+            )
+        if datadict.dictionary_VR(tag) in ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"):
+            raise ConfigError(f"keep_tags: {keyword} holds no plain value (it is {datadict.dictionary_VR(tag)})")
+        kept.append(keyword)
+    return list(dict.fromkeys(kept))
+
+
+def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str | float]:
+    """The values of :data:`TECHNICAL` and ``extra`` attributes that a dataset has, by keyword; those that cannot be read are left out."""
+    values: dict[str, str | float] = {}
+    for keyword in (*TECHNICAL, *extra):
+        value = dataset.get(keyword)
+        if value is None or value == "":
+            continue
+        if TECHNICAL.get(keyword) == "float":
+            number = _number(value)
+            if number is not None:
+                values[keyword] = number
+        elif isinstance(value, str | int | float) and not hasattr(value, "__len__"):
+            values[keyword] = str(value)
+        else:
+            values[keyword] = _text(value)
+    return values
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return str(value)
+    return "\\".join(str(part) for part in value)

@@ -1,0 +1,277 @@
+"""From the files of one series to the volumes that they make, under the user's policies for tilted and irregular stacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from radioloader.errors import ConfigError, FormatError
+from radioloader.formats.dicom.frames import Frame, Instance, SeriesFacts
+from radioloader.formats.dicom.geometry import Layout, Verdict, lay_out, runs_of
+from radioloader.formats.dicom.grid import ImageGrid
+from radioloader.formats.dicom.stacks import Dimension, Stack, make_stacks, without_copies
+
+__all__ = ["DicomVolume", "Policy", "volumes_of"]
+
+_TILT = ("keep", "resample", "error")
+_IRREGULAR = ("error", "resample", "split", "keep")
+_FREE_BYTES = 256 * 2**20
+_RATIO = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What to do with stacks that are no upright, evenly spaced boxes.
+
+    Attributes:
+        on_tilt: ``"keep"`` the true sheared affine, ``"resample"`` to a rectangular grid, or ``"error"``.
+        on_irregular: ``"error"``; ``"resample"`` linearly to even spacing; ``"split"`` into regular parts; or ``"keep"`` the slices as they
+            are, evenly spaced in the affine and irregular in the verdict.
+        tolerance_mm: How far a slice may lie off a regular grid; a tenth of the slice distance where that is less.
+        suv: ``""``, or ``"bw"``: PET in standardized uptake values by body weight.
+    """
+
+    on_tilt: str = "keep"
+    on_irregular: str = "error"
+    tolerance_mm: float = 0.1
+    suv: str = ""
+
+    def check(self) -> Policy:
+        """This, when its values are allowed.
+
+        Raises:
+            ConfigError: One is not.
+        """
+        for name, value, allowed in (
+            ("on_tilt", self.on_tilt, _TILT),
+            ("on_irregular", self.on_irregular, _IRREGULAR),
+            ("suv", self.suv, ("", "bw")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"{name}={value!r} is not one of {', '.join(repr(option) for option in allowed if option)}")
+        if not 0 <= self.tolerance_mm < float("inf"):
+            raise ConfigError(f"slice_tolerance_mm={self.tolerance_mm} is not a distance in mm")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class DicomVolume:
+    """One volume of a series: what has to be read, and where it lies.
+
+    Attributes:
+        facts: Of the series.
+        sop_class: SOPClassUID of its instances.
+        name: What tells it from the other volumes of its series; empty when it is the only one.
+        folder: Where its first file lies, for messages.
+        files: Number of files.
+        slices: Its frames, slice by slice, in the order of the fourth axis.
+        grid: Where it lies as it is stored; of what is resampled, the grid that it is resampled to.
+        verdict: About its geometry.
+        dimension: What the fourth axis is.
+        copies: Frames and copies of them in other files, which must hold the same pixels.
+        resample: ``""``, ``"tilt"`` or ``"spacing"``.
+        problem: Why it cannot be ingested; empty when it can.
+        notes: What a user should know.
+    """
+
+    facts: SeriesFacts
+    sop_class: str
+    name: str
+    folder: str
+    files: int
+    slices: tuple[tuple[Frame, ...], ...] = ()
+    grid: ImageGrid | None = None
+    verdict: Verdict | None = None
+    dimension: Dimension | None = None
+    copies: tuple[tuple[Frame, Frame], ...] = ()
+    resample: str = ""
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z) or (X, Y, Z, T); () where there is no grid."""
+        if self.grid is None:
+            return ()
+        return self.grid.shape if self.dimension is None else (*self.grid.shape, len(self.slices[0]))
+
+    def describe(self) -> str:
+        """For messages: where its files lie, and how many there are."""
+        what = f"{self.folder} ({self.files} file{'' if self.files == 1 else 's'}"
+        return f"{what}, {self.name})" if self.name else f"{what})"
+
+
+def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolume]:
+    """The volumes of the image files of one series, usable or not.
+
+    Args:
+        instances: All files with that SeriesInstanceUID.
+        policy: For tilted and irregular stacks.
+    """
+    instances = sorted(instances, key=lambda instance: instance.path)
+    first = instances[0]
+    whole = DicomVolume(first.facts, first.sop_class, "", os.path.dirname(first.path), len(instances))
+    good = {instance.sop for instance in instances if not instance.problem}
+    broken = [instance for instance in instances if instance.problem]
+    # A broken file of which there is a good copy costs nothing.
+    missing = [instance for instance in broken if instance.sop not in good or not instance.sop]
+    notes = tuple(f"{one.path}: {one.problem}; a good copy was used" for one in broken if one not in missing)
+    if missing:
+        more = f" (and {len(missing) - 1} more of this series)" if len(missing) > 1 else ""
+        return [replace(whole, problem=f"{missing[0].path}: {missing[0].problem}{more}")]
+    frames, copies = without_copies([frame for instance in instances for frame in instance.frames])
+    if copies:
+        notes += (f"{len(copies)} frames are there in several files with the same SOPInstanceUID; one of each was used",)
+    sizes = {instance.path: instance.size for instance in instances}
+    try:
+        patients = {instance.facts.patient for instance in instances}
+        if len(patients) > 1:
+            raise FormatError("its files belong to different patients (PatientID)")
+        stacks = make_stacks(frames)
+    except FormatError as error:
+        return [replace(whole, problem=f"{whole.describe()}: {error}")]
+    return [
+        replace(volume, notes=(*notes, *volume.notes))
+        for stack in stacks
+        for volume in _apply(stack, replace(whole, name=stack.name), policy, sizes, copies)
+    ]
+
+
+def _apply(
+    stack: Stack, base: DicomVolume, policy: Policy, sizes: dict[str, int], copies: Sequence[tuple[Frame, Frame]]
+) -> list[DicomVolume]:
+    paths = sorted({frame.path for frame in stack.frames})
+    mine = set(stack.frames)
+    base = replace(
+        base,
+        folder=os.path.dirname(paths[0]) if len(paths) > 1 else paths[0],
+        files=len(paths),
+        copies=tuple(pair for pair in copies if pair[0] in mine),
+    )
+    if stack.problem:
+        return [replace(base, problem=f"{base.describe()}: {stack.problem}")]
+    try:
+        _check_size(stack, sum(sizes[path] for path in paths))
+        layout = lay_out([place[0] for place in stack.slices], policy.tolerance_mm)
+    except FormatError as error:
+        return [replace(base, problem=f"{base.describe()}: {error}")]
+    whole = _volume(stack, base, layout)
+    assert whole.verdict is not None
+    if whole.verdict.status == "irregular":
+        return _irregular(stack, base, whole, policy)
+    if whole.verdict.status == "tilted":
+        return [_tilted(whole, policy)]
+    return [whole]
+
+
+def _check_size(stack: Stack, size: int) -> None:
+    """A volume that takes far more memory than its files could explain is not allocated."""
+    promised = sum(
+        (frame.tile.rows * frame.tile.columns if frame.tile else frame.pixels.rows * frame.pixels.columns)
+        * (frame.pixels.allocated // 8)
+        for frame in stack.frames
+    )
+    if promised > max(_FREE_BYTES, _RATIO * size):
+        raise FormatError(f"its files ({size} bytes) cannot hold {promised} bytes of pixels")
+
+
+def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
+    slices = tuple(stack.slices[place] for place in layout.order)
+    first = slices[0][0]
+    rows, columns = (
+        (first.tile.rows, first.tile.columns) if first.tile is not None else (first.pixels.rows, first.pixels.columns)
+    )
+    pairs = {(frame.slope, frame.intercept) for places in slices for frame in places}
+    rescale = "per slice" if len(pairs) > 1 else layout.verdict.rescale
+    grid = ImageGrid(
+        shape=(columns, rows, len(slices)),
+        affine=layout.affine,
+        origins=layout.origins,
+        frame_of_reference=first.frame_of_reference,
+        study=base.facts.study,
+        series=base.facts.series,
+        sop_class=base.sop_class,
+        slices=tuple(tuple((frame.sop, frame.number) for frame in places) for places in slices),
+    )
+    return replace(
+        base, slices=slices, grid=grid, verdict=replace(layout.verdict, rescale=rescale), dimension=stack.dimension
+    )
+
+
+def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
+    verdict = whole.verdict
+    assert verdict is not None
+    if policy.on_irregular == "keep":
+        return [replace(whole, verdict=replace(verdict, changed="kept"))]
+    if policy.on_irregular == "split":
+        return _split(stack, base, whole, policy)
+    advice = (
+        "fetch what is missing, or choose on_irregular='resample', 'split' or 'keep' (--on-irregular), or a larger tolerance "
+        f"(slice_tolerance_mm={policy.tolerance_mm:g}, --slice-tolerance)"
+    )
+    if policy.on_irregular == "resample":
+        if not verdict.duplicates:
+            return [_resampled(whole, "spacing")]
+        advice = (
+            "which of the slices at one place is right is unknown, so they are not resampled: remove one, or choose on_irregular='split' "
+            "or 'keep' (--on-irregular)"
+        )
+    return [replace(whole, problem=f"{base.describe()}: {verdict.describe()}; {advice}")]
+
+
+def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
+    """The regular parts of an irregular stack: doubled slices apart, then runs of even spacing."""
+    assert whole.verdict is not None
+    layers: list[list[tuple[Frame, ...]]] = []
+    depth = 0
+    for place, frames in enumerate(whole.slices):
+        depth = depth + 1 if place in whole.verdict.duplicates else 0
+        if depth == len(layers):
+            layers.append([])
+        layers[depth].append(frames)
+    parts = [
+        tuple(layer[place] for place in run)
+        for layer in layers
+        for run in runs_of(np.array([frames[0].position for frames in layer]), policy.tolerance_mm)
+    ]
+    volumes = []
+    for number, slices in enumerate(parts, 1):
+        name = "_".join(filter(None, (stack.name, f"part{number}")))
+        part = replace(base, name=name, files=len({frame.path for places in slices for frame in places}))
+        try:
+            layout = lay_out([frames[0] for frames in slices], policy.tolerance_mm)
+        except FormatError as error:
+            volumes.append(replace(part, problem=f"{part.describe()}: {error}"))
+            continue
+        volume = _volume(replace(stack, slices=slices), part, layout)
+        assert volume.verdict is not None
+        volume = replace(volume, verdict=replace(volume.verdict, changed=f"split: part {number} of {len(parts)}"))
+        volumes.append(_tilted(volume, policy) if volume.verdict.status == "tilted" else volume)
+    return volumes
+
+
+def _tilted(whole: DicomVolume, policy: Policy) -> DicomVolume:
+    if policy.on_tilt == "error":
+        assert whole.verdict is not None
+        return replace(
+            whole,
+            problem=(
+                f"{whole.describe()}: {whole.verdict.describe()}, which on_tilt='error' refuses; choose 'keep' or 'resample' (--on-tilt)"
+            ),
+        )
+    return _resampled(whole, "tilt") if policy.on_tilt == "resample" else whole
+
+
+def _resampled(whole: DicomVolume, how: str) -> DicomVolume:
+    from radioloader.formats.dicom.resample import target_grid
+
+    assert whole.grid is not None and whole.verdict is not None
+    return replace(
+        whole,
+        grid=target_grid(whole.grid, whole.verdict.step, whole.slices[0][0].orientation),
+        verdict=replace(whole.verdict, changed="resampled"),
+        resample=how,
+    )
