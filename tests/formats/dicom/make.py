@@ -1,0 +1,28 @@
+"""DICOM with known answers, for the tests of the reader: everything that writes it, under one name.
+
+The known answer is the array and the affine that a right reader gives back: array (X, Y, Z), axis 0 along the columns of a frame, axis 1
+along its rows, axis 2 along the normal; affine (4, 4), voxel index to RAS mm.
+"""
+
+from __future__ import annotations
+
+from tests.formats.dicom.encode import SYNTAXES, put_pixels, save, uid
+from tests.formats.dicom.enhanced import write_enhanced
+from tests.formats.dicom.series import PATIENT, decimals, write_series
+from tests.formats.dicom.volumes import fit, real_volume, rescaled, rotation, tilt
+
+__all__ = [
+    "PATIENT",
+    "SYNTAXES",
+    "decimals",
+    "fit",
+    "put_pixels",
+    "real_volume",
+    "rescaled",
+    "rotation",
+    "save",
+    "tilt",
+    "uid",
+    "write_enhanced",
+    "write_series",
+]
