@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from tests.formats.dicom.encode import SYNTAXES, put_pixels, save, uid
 from tests.formats.dicom.enhanced import write_enhanced
+from tests.formats.dicom.mosaic import csa_header, write_mosaic
+from tests.formats.dicom.objects import (
+    write_bomb,
+    write_capture,
+    write_dicomdir,
+    write_garbage,
+    write_localizer,
+    write_report,
+    write_truncated,
+)
 from tests.formats.dicom.series import PATIENT, decimals, write_series
 from tests.formats.dicom.volumes import fit, real_volume, rescaled, rotation, tilt
 
 __all__ = [
     "PATIENT",
     "SYNTAXES",
+    "csa_header",
     "decimals",
     "fit",
     "put_pixels",
@@ -23,6 +34,14 @@ __all__ = [
     "save",
     "tilt",
     "uid",
+    "write_bomb",
+    "write_capture",
+    "write_dicomdir",
     "write_enhanced",
+    "write_garbage",
+    "write_localizer",
+    "write_mosaic",
+    "write_report",
     "write_series",
+    "write_truncated",
 ]

@@ -39,12 +39,15 @@ def _template() -> tuple[Array, Array]:
     voxels = (np.asarray(image.dataobj)[part].astype(np.int16) * 6 - 300 + 2 * x + y + 4 * z).astype(np.int16)
     affine = image.affine @ nib.affines.from_matvec(np.diag(step), start)
     affine[:3, :3] *= [0.5, 0.3, 0.7]
+    # As a scanner has it: rows from right to left, columns from front to back.
+    affine = affine @ nib.affines.from_matvec(np.diag([-1, -1, 1]), [39, 35, 0])
+    voxels = np.ascontiguousarray(voxels[::-1, ::-1])
     voxels.flags.writeable = affine.flags.writeable = False
     return voxels, affine
 
 
 def real_volume(shape: tuple[int, int, int] = (40, 36, 24)) -> tuple[Array, Array]:
-    """A real T1w brain, int16 (12 bits, signed), spaced 2.0 x 1.5 x 4.2 mm, and its affine. A smaller ``shape`` is its middle."""
+    """A real T1w brain, int16 (12 bits, signed), and its affine: axial, spaced 2.0 x 1.5 x 4.2 mm. A smaller ``shape`` is its middle."""
     voxels, affine = _template()
     start = [(n - m) // 2 for n, m in zip(voxels.shape, shape, strict=True)]
     part = voxels[tuple(slice(a, a + m) for a, m in zip(start, shape, strict=True))]
