@@ -231,8 +231,9 @@ def make_header(
     *,
     slope: float = 1.0,
     intercept: float = 0.0,
+    code: int = 2,
 ) -> bytes:
-    """The header block of a volume that no file was read for: sform (code 2, aligned), spacing, millimetres.
+    """The header block of a volume that no NIfTI file was read for: sform, spacing, millimetres.
 
     Args:
         shape: (X, Y, Z) or (X, Y, Z, T).
@@ -240,6 +241,7 @@ def make_header(
         affine: (4, 4) voxel index to RAS mm.
         slope: Multiplied to the stored values.
         intercept: Added after that.
+        code: sform_code: 1 for the scanner's own space, 2 for one that was aligned to another.
     """
     import nibabel as nib
 
@@ -247,7 +249,7 @@ def make_header(
     header.set_data_dtype(dtype)
     header.set_data_shape(tuple(shape))
     header.set_zooms((*spacing(affine), *[1.0] * (len(shape) - 3)))
-    header.set_sform(affine, code=2)
+    header.set_sform(affine, code=code)
     header["scl_slope"], header["scl_inter"] = slope, intercept
     header.set_xyzt_units("mm")
     block: bytes = header.binaryblock

@@ -12,7 +12,7 @@ from radioloader.errors import ConfigError
 from radioloader.formats.nifti import SUFFIXES
 from radioloader.ingestion.naming import KnownIds, name_subjects, normal
 
-__all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name"]
+__all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name", "walk"]
 
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 
@@ -130,7 +130,7 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
         if os.path.isdir(text):
             found = _nifti(os.path.join(text, entry) for entry in os.listdir(text))
             if not found:
-                found = _nifti(_walk(text))
+                found = _nifti(walk(text))
             if not found:
                 raise ConfigError(f"collection {name!r}: the folder {text} holds no NIfTI file ({', '.join(SUFFIXES)})")
         elif os.path.isfile(text):
@@ -154,7 +154,7 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
-def _walk(folder: str) -> Iterator[str]:
+def walk(folder: str) -> Iterator[str]:
     """Files below a folder; hidden folders are left out, links to folders are followed once."""
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):

@@ -14,6 +14,7 @@ from radioloader.ingestion.discover import Cohort
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
+from radioloader.ingestion.slots import collection_of, make_slot
 from radioloader.ingestion.stored import read_sources
 from radioloader.ingestion.subject import (
     Grid,
@@ -24,7 +25,7 @@ from radioloader.ingestion.subject import (
     ingest_subject,
     recipe_of,
 )
-from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, columns_of, read_collections, read_index
+from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, columns_of, origin_columns, read_collections, read_index
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
@@ -92,7 +93,8 @@ class Job:
                     if subject in self._cohort.files:
                         ref = index.ref(place)
                         source = f"the stored volume {ref.obs_id!r}"
-                        stored.setdefault(subject, {})[name] = Grid(info.kind, source, ref.shape, index.affines[place])
+                        grid = Grid(info.kind, source, ref.shape, index.affines[place], name)
+                        stored.setdefault(subject, {})[make_slot(name, ref.obs_id)] = grid
         return stored
 
     def load_metadata(self, source: MetadataTable | None, report: IngestReport) -> None:
@@ -114,15 +116,21 @@ class Job:
 
     def _tasks(self) -> Iterable[SubjectTask]:
         targets = {
-            name: Target(self._store.collection_uri(info.id), info.kind)
+            name: Target(self._store.collection_uri(info.id), info.kind, name)
             for name, (info, _) in self._collections.items()
         }
-        for subject, files in self._cohort.files.items():
+        for subject, sources in self._cohort.sources.items():
             if subject not in self._cohort.failures:
-                known = {n: k for n, k in self._sources.volumes.get(subject, {}).items() if n in files}
-                stored = self._stored.get(subject, {})
+                known = {slot: k for slot, k in self._sources.volumes.get(subject, {}).items() if slot in sources}
                 yield SubjectTask(
-                    subject, files, targets, known, stored, self._orientation, self._tolerance_mm, self._config
+                    subject,
+                    sources,
+                    {slot: targets[collection_of(slot)] for slot in sources},
+                    known,
+                    self._stored.get(subject, {}),
+                    self._orientation,
+                    self._tolerance_mm,
+                    self._config,
                 )
 
     def run(
@@ -137,6 +145,8 @@ class Job:
     ) -> None:
         for subject, reason in self._cohort.failures.items():
             self._note(report, show, IngestItem(subject, "failed", reason, self._cohort.files[subject]), strict)
+        for subject, reason in self._cohort.unusable:
+            self._note(report, show, IngestItem(subject, "failed", reason), strict)
         last = time.monotonic()
         results = run(ingest_subject, self._tasks(), workers=workers, executor=executor, lost=_lost)
         try:
@@ -175,8 +185,8 @@ class Job:
             result.notes += [] if note is None else [note]
             if reason is not None:
                 uris = [
-                    join(self._store.collection_uri(self._collections[n][0].id), r["uri"])
-                    for n, r in result.rows.items()
+                    join(self._store.collection_uri(self._collections[collection_of(slot)][0].id), row["uri"])
+                    for slot, row in result.rows.items()
                 ]
                 discard(result, reason, uris, self._config)
 
@@ -222,15 +232,18 @@ class Job:
         """Append the volumes' rows and those of new collections, whose names go into ``made``; returns the number of volumes."""
         volumes = 0
         for name, (info, new) in self._collections.items():
-            rows = [result.rows[name] for result in finished if name in result.rows]
+            results = [(result, slot) for result in finished for slot in result.rows if collection_of(slot) == name]
+            rows = [result.rows[slot] for result, slot in results]
             if not rows:
                 continue
             volumes += len(rows)
             if new and name not in self._made:
                 self._store.create_collection(info.id, COLLECTION_TABLES)
                 self._made.add(name)
-            self._transaction.append(self._store.table("c", info.id, "obs"), columns_of(rows))
-            foreground = [row for result in finished for row in result.foreground.get(name, [])]
+            table = self._store.table("c", info.id, "obs")
+            table.add_columns(origin_columns(rows))
+            self._transaction.append(table, columns_of(rows))
+            foreground = [row for result, slot in results for row in result.foreground.get(slot, [])]
             if foreground:
                 self._transaction.append(self._store.table("c", info.id, "foreground"), columns_of(foreground))
             if new:
@@ -261,7 +274,7 @@ def _lost(task: SubjectTask) -> SubjectResult:
     return SubjectResult(
         task.subject,
         failure=(
-            f"{', '.join(task.files.values())}: the worker process died while it read these files (killed, or out of memory?); "
+            f"{task.where}: the worker process died while it read these files (killed, or out of memory?); "
             "ingest with fewer workers, or leave the subject out"
         ),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from radioloader.ingestion.discover import Cohort
 from radioloader.ingestion.naming import normal
+from radioloader.ingestion.slots import collection_of, slot_of
 from radioloader.storage.catalog import read_collections
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
@@ -16,6 +17,11 @@ __all__ = ["Known", "StoredSources", "read_sources"]
 
 _PAIRS = {".img": ".hdr", ".img.gz": ".hdr.gz"}
 _NOBODY: frozenset[str] = frozenset()
+
+
+def is_dicom(source: str) -> bool:
+    """Whether a source is a series, named by its UIDs, and no file."""
+    return source.startswith("dicom:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +36,14 @@ class Known:
 def read_sources(store: Store, commits: Commits) -> StoredSources:
     """The source of every volume at a version."""
     volumes: dict[str, dict[str, Known]] = {}
-    columns = ["obs_id", "obs_subject_id", "source", "source_hash", "recipe"]
+    columns = ["obs_subject_id", "obs_id", "source", "source_hash", "recipe"]
     labels = set()
     for name, info in read_collections(store, commits).items():
         if info.kind == "label":
             labels.add(name)
         rows = newest(store.table("c", info.id, "obs").read(columns), commits, "obs_id")
-        for subject, *values in zip(*[rows[column].tolist() for column in columns[1:]], strict=True):
-            volumes.setdefault(subject, {})[name] = Known(*values)
+        for subject, obs_id, *values in zip(*[rows[column].tolist() for column in columns], strict=True):
+            volumes.setdefault(subject, {})[slot_of(subject, name, obs_id)] = Known(*values)
     return StoredSources(volumes, labels)
 
 
@@ -45,7 +51,7 @@ class StoredSources:
     """The volumes of a store by subject, by path and by content.
 
     Args:
-        volumes: By subject, then collection.
+        volumes: By subject, then slot.
         labels: The collections that hold labels.
     """
 
@@ -58,13 +64,15 @@ class StoredSources:
         self._having: dict[str, set[str]] = {}
         for subject, known in volumes.items():
             for name, volume in known.items():
-                self._by_path.setdefault((name, self._key(volume.source)), set()).add(subject)
+                self._by_path.setdefault((collection_of(name), self._key(volume.source)), set()).add(subject)
                 self._by_hash.setdefault((name, volume.source_hash), set()).add(subject)
                 self._having.setdefault(name, set()).add(subject)
 
     def _key(self, path: str) -> str:
         """One text for one file: through linked folders, and from either file of a pair. A file that is itself a link keeps its name,
-        since equal files of several subjects may be links to one (git-annex does that)."""
+        since equal files of several subjects may be links to one (git-annex does that). What comes from DICOM is named by UIDs."""
+        if is_dicom(path):
+            return path
         folder, name = os.path.split(path)
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
@@ -82,7 +90,7 @@ class StoredSources:
         reasons = {}
         for subject, files in cohort.files.items():
             for name, path in files.items():
-                owners = self.subjects_of(name, path)
+                owners = self.subjects_of(collection_of(name), path)
                 if not owners or subject in owners:
                     continue
                 # Who names both subjects with this file in one call means both.
@@ -92,7 +100,7 @@ class StoredSources:
                 ):
                     continue
                 reasons[subject] = (
-                    f"{path} is in the store already, as subject {min(owners)!r} in collection {name!r}; now it would come in a second "
+                    f"{path} is in the store already, as subject {min(owners)!r} in collection {collection_of(name)!r}; now it would come in a second "
                     f"time, as subject {subject!r}; give it the id that it has, with subject_regex (--subject-regex) or a mapping from "
                     "subject id to path; or ingest into a new store; or, when it is another patient's, give that file a path of its own"
                 )
@@ -130,7 +138,8 @@ class StoredSources:
             self._gone[name, digest] = {
                 subject
                 for subject in self._by_hash[name, digest]
-                if not os.path.lexists(self.volumes[subject][name].source)
+                if not is_dicom(self.volumes[subject][name].source)
+                and not os.path.lexists(self.volumes[subject][name].source)
             }
         return self._gone[name, digest]
 
@@ -148,13 +157,13 @@ class StoredSources:
             twin not in self._without_source(name, hashes[name]) or name in cohort.files.get(twin, {})
             for name in shared
         )
-        same = f"{new} is byte for byte the file that the store has as subject {twin!r} in collection {shared[0]!r}"
+        same = f"{new} is byte for byte the file that the store has as subject {twin!r} in collection {collection_of(shared[0])!r}"
         if not present and subject in cohort.guessed:
             return (
                 f"{same}; that one was {old}, which is gone, so this would be the same patient a second time, as {subject!r}; give it "
                 "the id that it has, with subject_regex (--subject-regex) or a mapping from subject id to path; a mapping also tells "
                 "that it is another patient"
             ), None
-        if set(shared) <= self._labels:
+        if {collection_of(name) for name in shared} <= self._labels:
             return None, None
         return None, f"{same}; both are kept, as two subjects"

@@ -7,11 +7,9 @@ table: the process that called commits whole subjects.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +17,11 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.config import SliceOrientation, StorageConfig
-from radioloader.errors import FormatError, GridMismatchError, RadioloaderError, StoreWriteError
-from radioloader.formats.nifti import NiftiHeader, read_header, source_files
+from radioloader.errors import GridMismatchError, RadioloaderError, StoreWriteError
 from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
-from radioloader.ingestion.intake import Intake
+from radioloader.ingestion.intake import Loaded, Place, VolumeSource
+from radioloader.ingestion.slots import obs_id_of
 from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied
 from radioloader.ingestion.stored import Known
 from radioloader.storage.catalog import obs_row, pack_occupied
@@ -40,10 +38,12 @@ class Target:
     Attributes:
         uri: The collection's group.
         kind: ``"image"`` or ``"label"``.
+        collection: Its name.
     """
 
     uri: str
     kind: str
+    collection: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,14 @@ class Grid:
         source: Its file, for messages.
         shape: (X, Y, Z) or (X, Y, Z, T) in voxels, as stored.
         affine: (4, 4) float64, voxel index to RAS mm, as stored.
+        collection: Its collection, for messages.
     """
 
     kind: str
     source: str
     shape: tuple[int, ...]
     affine: npt.NDArray[np.float64]
+    collection: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ class SubjectTask:
 
     Attributes:
         subject: Its id.
-        files: Source file by collection.
-        targets: Every collection's :class:`Target`.
-        known: What the store has of this subject, by collection.
+        sources: Source by slot (:mod:`radioloader.ingestion.slots`).
+        targets: Every slot's :class:`Target`.
+        known: What the store has of this subject, by slot.
         stored: Grids of this subject's volumes in the store's other collections.
         orientation: Axis codes to turn the voxels to; None keeps the file's.
         tolerance_mm: How far a label's grid may be off its image's.
@@ -79,13 +81,18 @@ class SubjectTask:
     """
 
     subject: str
-    files: Mapping[str, str]
+    sources: Mapping[str, VolumeSource]
     targets: Mapping[str, Target]
     known: Mapping[str, Known]
     stored: Mapping[str, Grid]
     orientation: str | None
     tolerance_mm: float
     config: StorageConfig
+
+    @property
+    def where(self) -> str:
+        """The files of its sources, for messages."""
+        return ", ".join(source.where for source in self.sources.values())
 
 
 @dataclass(slots=True)
@@ -94,8 +101,8 @@ class SubjectResult:
 
     Attributes:
         subject: Its id.
-        rows: ``obs`` row by collection; collections that were unchanged are not in it.
-        foreground: Rows of the foreground index by collection.
+        rows: ``obs`` row by slot; slots that were unchanged are not in it.
+        foreground: Rows of the foreground index by slot.
         failure: Why the subject failed, or None.
         fatal: Whether the failure is the store's, so that going on makes no sense.
         notes: What a user should know.
@@ -111,8 +118,8 @@ class SubjectResult:
     voxel_bytes: int = 0
 
 
-def recipe_of(orientation: str | None, config: StorageConfig) -> str:
-    """What decides the stored form of a volume besides its source, as JSON: a volume with another recipe is ingested anew."""
+def recipe_of(orientation: str | None, config: StorageConfig, source: Mapping[str, Any] | None = None) -> str:
+    """What decides the stored form of a volume besides its source's files, as JSON: a volume with another recipe is ingested anew."""
     tile, compression = config.write.tile, config.write.compression
     shaped: dict[str, Any] = {"orientation": tile.orientation.value}
     if tile.custom is not None:
@@ -124,7 +131,10 @@ def recipe_of(orientation: str | None, config: StorageConfig) -> str:
         packed["shuffle"] = compression.shuffle
     if compression.codec == "zstd":
         packed["level"] = compression.level
-    return json.dumps({"orientation": orientation, "tile": shaped, "compression": packed}, sort_keys=True)
+    recipe: dict[str, Any] = {"orientation": orientation, "tile": shaped, "compression": packed}
+    if source:
+        recipe["source"] = dict(source)
+    return json.dumps(recipe, sort_keys=True)
 
 
 def ingest_subject(task: SubjectTask) -> SubjectResult:
@@ -132,16 +142,16 @@ def ingest_subject(task: SubjectTask) -> SubjectResult:
     result = SubjectResult(task.subject)
     written: list[str] = []
     try:
-        headers = {name: read_header(path) for name, path in task.files.items()}
-        result.notes += _check_grids(task, headers)
-        for name in task.files:
+        places = {name: source.place() for name, source in task.sources.items()}
+        result.notes += _check_grids(task, places)
+        for name in task.sources:
             _ingest_volume(task, name, result, written)
     except RadioloaderError as error:
         result.failure, result.fatal = str(error), isinstance(error, StoreWriteError)
     except MemoryError:
-        result.failure = f"not enough memory for {', '.join(task.files.values())}; ingest with fewer workers"
+        result.failure = f"not enough memory for {task.where}; ingest with fewer workers"
     except Exception as error:  # one subject must never stop the others
-        result.failure = f"{', '.join(task.files.values())}: unexpected {type(error).__name__}: {error}"
+        result.failure = f"{task.where}: unexpected {type(error).__name__}: {error}"
     if result.failure is not None:
         discard(result, result.failure, written, task.config)
     return result
@@ -156,66 +166,67 @@ def discard(result: SubjectResult, reason: str, uris: Iterable[str], config: Sto
 
 
 def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written: list[str]) -> None:
-    path, target = task.files[name], task.targets[name]
-    recipe = recipe_of(task.orientation, task.config)
+    source, target = task.sources[name], task.targets[name]
+    recipe = recipe_of(task.orientation, task.config, source.recipe)
     known = task.known.get(name)
-    if known is not None and known.recipe == recipe and known.source_hash == _file_hash(path):
+    if known is not None and known.recipe == recipe and known.source_hash == source.hash():
         return
-    volume = Intake(path, task.orientation)
-    header, numbers = volume.header, volume.statistics
+    volume = source.load(task.orientation)
+    numbers = volume.statistics
     if numbers["nonfinite"]:
-        result.notes.append(f"{path}: {int(numbers['nonfinite'])} voxels are NaN or infinite; kept as they are")
-    result.notes += [f"{path}: {note}" for note in header.notes]
+        result.notes.append(f"{source.where}: {int(numbers['nonfinite'])} voxels are NaN or infinite; kept as they are")
+    result.notes += [f"{source.where}: {note}" for note in volume.notes]
+    obs_id = obs_id_of(task.subject, name)
     if target.kind == "label":
         rows = foreground(
-            volume.voxels, bytes.fromhex(volume.content_hash), slope=header.slope, intercept=header.intercept
+            volume.voxels, bytes.fromhex(volume.content_hash), slope=volume.slope, intercept=volume.intercept
         )
         if not rows:
             result.notes.append(
-                f"{path}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
+                f"{source.where}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
             )
-        obs_id = f"{task.subject}_{name}"
         result.foreground[name] = [{"obs_id": obs_id, **row} for row in rows]
-    owner = f"subject {task.subject!r}, collection {name!r}"
+    owner = f"subject {task.subject!r}, collection {target.collection!r}"
     uri = write_volume(target.uri, volume.voxels, codes=volume.codes, config=task.config, owner=owner)
     written.append(join(target.uri, uri))
     result.voxel_bytes += volume.voxels.nbytes
     result.rows[name] = obs_row(
-        obs_id=f"{task.subject}_{name}",
+        obs_id=obs_id,
         obs_subject_id=task.subject,
         uri=uri,
         shape=volume.voxels.shape,
-        dtype=header.dtype.name,
-        slope=header.slope,
-        intercept=header.intercept,
+        dtype=volume.voxels.dtype.name,
+        slope=volume.slope,
+        intercept=volume.intercept,
         affine=volume.affine,
         spacing=spacing(volume.affine),
         axcodes=volume.codes,
         source_axcodes=volume.source_codes,
-        header=header.block,
-        source=path,
+        header=volume.header,
+        source=source.name,
         source_hash=volume.source_hash,
         content_hash=volume.content_hash,
         recipe=recipe,
-        occupied=pack_occupied(occupied(volume.voxels, _empty_value(target.kind, header, numbers))),
+        occupied=pack_occupied(occupied(volume.voxels, _empty_value(target.kind, volume))),
         statistics=numbers,
+        **volume.columns,
     )
 
 
-def _empty_value(kind: str, header: NiftiHeader, numbers: Mapping[str, float]) -> float:
+def _empty_value(kind: str, volume: Loaded) -> float:
     """The stored value of voxels in which there is nothing: class 0 of labels, the lowest value of images."""
-    lowest = numbers["stat_min"] if header.slope > 0 else numbers["stat_max"]
-    value = ((0.0 if kind == "label" else lowest) - header.intercept) / header.slope
-    return value if header.dtype.kind == "f" or not np.isfinite(value) else float(np.rint(value))
+    lowest = volume.statistics["stat_min" if volume.slope > 0 else "stat_max"]
+    value = ((0.0 if kind == "label" else lowest) - volume.intercept) / volume.slope
+    return value if volume.voxels.dtype.kind == "f" or not np.isfinite(value) else float(np.rint(value))
 
 
-def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[str]:
+def _check_grids(task: SubjectTask, headers: Mapping[str, Place]) -> list[str]:
     """Each label must lie on the grid of an image, also of one that is in the store; images that differ are worth a note."""
     grids = dict(task.stored)
     for name, header in headers.items():
         codes = axcodes(header.affine)
         shape, affine = turn_grid(header.shape, header.affine, codes, task.orientation or codes)
-        grids[name] = Grid(task.targets[name].kind, task.files[name], shape, affine)
+        grids[name] = Grid(task.targets[name].kind, task.sources[name].where, shape, affine, task.targets[name].collection)
     images = [name for name, grid in grids.items() if grid.kind == "image"]
     for label in (name for name, grid in grids.items() if grid.kind == "label"):
         problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
@@ -232,7 +243,7 @@ def _check_grids(task: SubjectTask, headers: Mapping[str, NiftiHeader]) -> list[
 
 
 def _turn_advice(
-    task: SubjectTask, headers: Mapping[str, NiftiHeader], grids: Mapping[str, Grid], label: str, images: Sequence[str]
+    task: SubjectTask, headers: Mapping[str, Place], grids: Mapping[str, Grid], label: str, images: Sequence[str]
 ) -> str | None:
     """What to say when a label and an image share their grid once the new one of them is turned like the stored one; else None."""
     for image in images:
@@ -242,14 +253,14 @@ def _turn_advice(
             header, stored = headers[new], grids[old]
             codes, wanted = axcodes(header.affine), axcodes(stored.affine)
             shape, affine = turn_grid(header.shape, header.affine, codes, wanted)
-            turned = {**grids, new: Grid(grids[new].kind, grids[new].source, shape, affine)}
+            turned = {**grids, new: replace(grids[new], shape=shape, affine=affine)}
             if _grid_problem(turned, label, image, task.tolerance_mm) is not None:
                 continue
             way = f"give orientation={wanted!r} (--orientation {wanted})"
             if task.orientation is not None and codes == wanted:
                 way = f"leave orientation={task.orientation!r} (--orientation) out, or {way}"
             return (
-                f"{grids[new].source} ({new}) lies on the grid of {stored.source} ({old}), but that one is stored as {wanted}, and this "
+                f"{grids[new].source} ({grids[new].collection}) lies on the grid of {stored.source} ({stored.collection}), but that one is stored as {wanted}, and this "
                 f"one would be as {task.orientation or codes}: {way}, as it was when that one was ingested"
             )
     return None
@@ -257,7 +268,7 @@ def _turn_advice(
 
 def _grid_problem(grids: Mapping[str, Grid], name: str, reference: str, tolerance_mm: float) -> str | None:
     a, b = grids[name], grids[reference]
-    what = f"{a.source} ({name}) is not on the grid of {b.source} ({reference})"
+    what = f"{a.source} ({a.collection}) is not on the grid of {b.source} ({b.collection})"
     if a.shape[:3] != b.shape[:3]:
         return f"{what}: its shape is {a.shape[:3]}, expected {b.shape[:3]}"
     distance = grid_distance(a.affine, b.affine, a.shape)
@@ -267,15 +278,3 @@ def _grid_problem(grids: Mapping[str, Grid], name: str, reference: str, toleranc
             "affine, or raise the tolerance (grid_tolerance_mm, --grid-tolerance)"
         )
     return None
-
-
-def _file_hash(path: str) -> str:
-    digest = hashlib.sha256()
-    try:
-        for file in dict.fromkeys(source_files(path)):
-            with open(file, "rb") as stream:
-                while block := stream.read(2**20):
-                    digest.update(block)
-    except OSError as error:
-        raise FormatError(f"{Path(path)}: could not be read: {error.strerror or error}") from error
-    return digest.hexdigest()

@@ -31,6 +31,7 @@ __all__ = [
     "columns_of",
     "obs_row",
     "occupied_slices",
+    "origin_columns",
     "pack_occupied",
     "read_collections",
     "read_index",
@@ -256,5 +257,19 @@ def obs_row(
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows of one table as its columns, for :meth:`~radioloader.storage.store.Transaction.append`."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    """Rows of one table as its columns, for :meth:`~radioloader.storage.store.Transaction.append`; None where a row has no value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def origin_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns that rows of an ``obs`` table have besides those that every volume has: what is known of where they come from."""
+    standard = {column.name for column in COLLECTION_TABLES["obs"]}
+    kinds = {float: "float", str: "str", bytes: "bytes"}
+    found = {
+        name: Column(name, kinds[type(value)], nullable=not isinstance(value, float))
+        for row in rows
+        for name, value in row.items()
+        if name not in standard and value is not None
+    }
+    return list(found.values())

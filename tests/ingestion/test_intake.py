@@ -19,7 +19,7 @@ from radioloader.formats import nifti
 from radioloader.formats.nifti import read_header, read_voxels
 from radioloader.formats.orientation import reorient
 from radioloader.geometry import axcodes
-from radioloader.ingestion.intake import Intake
+from radioloader.ingestion.intake import NiftiFile
 from radioloader.ingestion.statistics import Statistics, statistics
 
 Array = np.ndarray[Any, Any]
@@ -65,7 +65,7 @@ def check(path: Path, orientation: str | None) -> None:
     image: Any = nib.load(path)
     stored = np.asanyarray(image.dataobj.get_unscaled()).reshape(header.shape)
     np.testing.assert_array_equal(voxels, stored)
-    got = Intake(str(path), orientation)
+    got = NiftiFile(str(path)).load(orientation)
     codes = axcodes(header.affine)
     turned, affine = reorient(voxels, header.affine, codes, orientation or codes)
     assert got.voxels.flags.c_contiguous
@@ -114,7 +114,7 @@ def test_a_truncated_file_says_how_much_there_is(write_image: Callable[..., Path
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(whole[:-1001]))
     with pytest.raises(FormatError, match="holds 6999 bytes of voxels, expected 8000"):
-        Intake(str(path), None)
+        NiftiFile(str(path)).load(None)
     assert read_header(path).shape == (10, 10, 40)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Frame", "Instance", "Ignored", "Pixels", "SeriesFacts", "Tile"]
+__all__ = ["Frame", "Ignored", "Instance", "Pixels", "SeriesFacts", "Tile"]
 
 Vector = tuple[float, ...]
 
@@ -134,6 +134,10 @@ class Instance:
         size: Bytes of the file.
         frames: The frames of an image.
         problem: Why the image cannot be used; empty when it can.
+        names: Of a label: number and name of each structure; only in memory and in messages.
+        images: Of a label: SeriesInstanceUIDs of the images that it refers to.
+        pictures: Of a label: SOPInstanceUIDs of the instances that it refers to.
+        frame_of_reference: Of a label: FrameOfReferenceUID.
     """
 
     path: str
@@ -144,6 +148,10 @@ class Instance:
     size: int
     frames: tuple[Frame, ...] = ()
     problem: str = ""
+    names: tuple[tuple[int, str], ...] = ()
+    images: tuple[str, ...] = ()
+    pictures: frozenset[str] = frozenset()
+    frame_of_reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)

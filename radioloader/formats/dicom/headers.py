@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from radioloader.formats.dicom.enhanced import enhanced_frames
 from radioloader.formats.dicom.frames import Frame, Ignored, Instance, Pixels, SeriesFacts
 from radioloader.formats.dicom.meaning import indexes, kinds
 from radioloader.formats.dicom.mosaic import is_mosaic, mosaic_frames
+from radioloader.formats.dicom.references import references
 from radioloader.formats.dicom.tags import technical_values
 from radioloader.formats.dicom.values import integer, number, text, vector
 
@@ -71,6 +73,8 @@ def read_instance(path: str, keep_tags: Iterable[str] = ()) -> Instance | Ignore
         keep_tags: Attributes to keep besides the technical ones.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return Ignored(path, "no regular file")
         with open(path, "rb") as stream:
             start = stream.read(132)
             if start[128:] != b"DICM" and not _without_preamble(start):
@@ -149,7 +153,8 @@ def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], *, marked: bool
     sop = text(dataset, "SOPInstanceUID")
     size = os.path.getsize(path)
     if sop_class in _SEG or sop_class == _RTSTRUCT:
-        return Instance(path, facts, "seg" if sop_class in _SEG else "rtstruct", sop, sop_class, size)
+        what = "seg" if sop_class in _SEG else "rtstruct"
+        return Instance(path, facts, what, sop, sop_class, size, **references(dataset, what))
     if sop_class not in VOLUMES and not (text(dataset, "Rows") and _has_place(dataset)):
         return Ignored(path, _class_name(sop_class, facts.modality))
     if sop_class.startswith("1.2.840.10008.5.1.4.1.1.481."):
@@ -217,6 +222,8 @@ def _pixels(dataset: Any) -> Pixels:
     allocated = integer(dataset, "BitsAllocated")
     if allocated not in (8, 16, 32, 64):
         raise FormatError(f"BitsAllocated is {allocated}; expected 8, 16, 32 or 64")
+    # Float and Double Float Pixel Data (PS3.3 C.7.6.24) have no BitsStored and no PixelRepresentation.
+    plain = allocated in (8, 16) or "PixelRepresentation" in dataset
     stored = integer(dataset, "BitsStored") or allocated
     high = integer(dataset, "HighBit")
     high = stored - 1 if high is None else high
@@ -231,7 +238,7 @@ def _pixels(dataset: Any) -> Pixels:
         stored=stored,
         high_bit=high,
         signed=integer(dataset, "PixelRepresentation") == 1,
-        floating="",
+        floating="" if plain else f"float{allocated}",
         syntax=text(dataset.file_meta, "TransferSyntaxUID") or "1.2.840.10008.1.2",
     )
 

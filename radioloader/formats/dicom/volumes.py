@@ -64,7 +64,8 @@ class DicomVolume:
     Attributes:
         facts: Of the series.
         sop_class: SOPClassUID of its instances.
-        name: What tells it from the other volumes of its series; empty when it is the only one.
+        kind: What it shows, other than the other volumes of its series (``"echo2"``, ``"phase"``); empty when they are alike.
+        part: Which part of an irregular stack it is; 0 when it was not split.
         folder: Where its first file lies, for messages.
         files: Number of files.
         slices: Its frames, slice by slice, in the order of the fourth axis.
@@ -79,9 +80,10 @@ class DicomVolume:
 
     facts: SeriesFacts
     sop_class: str
-    name: str
+    kind: str
     folder: str
     files: int
+    part: int = 0
     slices: tuple[tuple[Frame, ...], ...] = ()
     grid: ImageGrid | None = None
     verdict: Verdict | None = None
@@ -90,6 +92,11 @@ class DicomVolume:
     resample: str = ""
     problem: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other volumes of its series; empty when it is the only one."""
+        return "_".join(filter(None, (self.kind, f"part{self.part}" if self.part else "")))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -136,7 +143,7 @@ def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolum
     return [
         replace(volume, notes=(*notes, *volume.notes))
         for stack in stacks
-        for volume in _apply(stack, replace(whole, name=stack.name), policy, sizes, copies)
+        for volume in _apply(stack, replace(whole, kind=stack.name), policy, sizes, copies)
     ]
 
 
@@ -239,8 +246,7 @@ def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) 
     ]
     volumes = []
     for number, slices in enumerate(parts, 1):
-        name = "_".join(filter(None, (stack.name, f"part{number}")))
-        part = replace(base, name=name, files=len({frame.path for places in slices for frame in places}))
+        part = replace(base, part=number, files=len({frame.path for places in slices for frame in places}))
         try:
             layout = lay_out([frames[0] for frames in slices], policy.tolerance_mm)
         except FormatError as error:

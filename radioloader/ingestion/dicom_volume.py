@@ -1,0 +1,166 @@
+"""A volume of a DICOM series on its way into a store, and what the catalog keeps of its origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radioloader.formats.dicom.grid import ImageGrid
+from radioloader.formats.dicom.pixels import hash_files, read_volume
+from radioloader.formats.dicom.volumes import DicomVolume, Policy
+from radioloader.formats.nifti import make_header
+from radioloader.formats.orientation import turn, turn_grid
+from radioloader.geometry import axcodes
+from radioloader.ingestion.identity import Pseudonyms
+from radioloader.ingestion.intake import Loaded, Place
+from radioloader.ingestion.statistics import Statistics
+
+__all__ = ["DicomSeries", "from_array", "origin_of"]
+
+_SLAB = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSeries:
+    """A volume of a series as a :class:`~radioloader.ingestion.intake.VolumeSource`.
+
+    Attributes:
+        volume: What to read.
+        policy: How it was laid out.
+        pseudonyms: For its UIDs.
+    """
+
+    volume: DicomVolume
+    policy: Policy
+    pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
+
+    @property
+    def name(self) -> str:
+        """No path: folders are named after patients."""
+        series = self.pseudonyms.uid(self.volume.facts.series)
+        return f"dicom:{series}" + (f"#{self.volume.name}" if self.volume.name else "")
+
+    @property
+    def where(self) -> str:
+        return self.volume.describe()
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        policy = self.policy
+        return {
+            "on_tilt": policy.on_tilt,
+            "on_irregular": policy.on_irregular,
+            "slice_tolerance_mm": policy.tolerance_mm,
+            "suv": policy.suv,
+            "pseudonymized": bool(self.pseudonyms),
+            "tags": sorted(self.volume.facts.tags),
+        }
+
+    def place(self) -> Place:
+        assert self.volume.grid is not None
+        return Place(self.volume.shape, self.volume.grid.affine)
+
+    def hash(self) -> str:
+        return hash_files(self.volume)
+
+    def load(self, orientation: str | None) -> Loaded:
+        volume = self.volume
+        assert volume.grid is not None and volume.verdict is not None
+        read = read_volume(volume, suv=self.policy.suv if volume.facts.modality == "PT" else "")
+        tags = dict(volume.facts.tags)
+        if self.policy.suv and volume.facts.modality == "PT":
+            tags["Units"] = "GML"
+        columns = {"geometry": volume.verdict.to_json(), "dicom": origin_of(volume, self.pseudonyms), **tags}
+        return from_array(
+            read.voxels,
+            volume.grid,
+            orientation,
+            slope=read.slope,
+            intercept=read.intercept,
+            source_hash=read.source_hash,
+            notes=(*volume.notes, *read.notes, *_notes(volume)),
+            columns=columns,
+        )
+
+
+def _notes(volume: DicomVolume) -> tuple[str, ...]:
+    verdict = volume.verdict
+    assert verdict is not None
+    return () if verdict.status in ("regular", "single") and not verdict.changed else (f"geometry {verdict.describe()}",)
+
+
+def origin_of(volume: DicomVolume, pseudonyms: Pseudonyms, **more: Any) -> bytes:
+    """What the catalog keeps of where a volume comes from: compressed JSON with ``study``, ``series``, ``frame_of_reference``,
+    ``sop_class``, ``slices`` (for each slice the SOPInstanceUID and frame number of each of its frames), ``dimension`` and, where the affine
+    does not tell it, ``origins``."""
+    grid = volume.grid
+    assert grid is not None and volume.verdict is not None
+    known: dict[str, str] = {}
+
+    def uid(text: str) -> str:
+        if text not in known:
+            known[text] = pseudonyms.uid(text)
+        return known[text]
+
+    origin: dict[str, Any] = {
+        "study": uid(grid.study),
+        "series": uid(grid.series),
+        "frame_of_reference": uid(grid.frame_of_reference),
+        "sop_class": grid.sop_class,
+        "shape": grid.shape,
+        "affine": grid.affine[:3].tolist(),
+        "slices": [[[uid(sop), number] for sop, number in frames] for frames in grid.slices],
+        "pseudonymized": bool(pseudonyms),
+        **more,
+    }
+    if volume.verdict.status == "irregular" and volume.verdict.changed == "kept":
+        origin["origins"] = grid.origins.tolist()
+    if volume.dimension is not None:
+        origin["dimension"] = {"name": volume.dimension.name, "values": volume.dimension.values}
+    return zlib.compress(json.dumps(origin, separators=(",", ":")).encode(), 6)
+
+
+def from_array(
+    voxels: npt.NDArray[Any],
+    grid: ImageGrid,
+    orientation: str | None,
+    *,
+    source_hash: str,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    notes: tuple[str, ...] = (),
+    columns: Mapping[str, Any],
+) -> Loaded:
+    """Voxels (X, Y, Z[, T]) on a grid, turned to ``orientation``, with what is counted of them."""
+    source_codes = axcodes(grid.affine)
+    codes = orientation or source_codes
+    _, affine = turn_grid(voxels.shape, grid.affine, source_codes, codes)
+    digest = hashlib.sha256(f"{voxels.dtype.str} {voxels.shape} {slope!r} {intercept!r}".encode())
+    digest.update(np.ascontiguousarray(grid.affine, "<f8").tobytes())
+    counted = Statistics(voxels.dtype, slope, intercept)
+    for volume in [voxels] if voxels.ndim == 3 else np.moveaxis(voxels, 3, 0):
+        for start in range(0, volume.shape[2], _SLAB):
+            run = np.ravel(volume[:, :, start : start + _SLAB], order="F")
+            digest.update(run.data)
+            counted.add(run)
+    return Loaded(
+        voxels=np.ascontiguousarray(turn(voxels, source_codes, codes)),
+        slope=slope,
+        intercept=intercept,
+        affine=affine,
+        codes=codes,
+        source_codes=source_codes,
+        header=make_header(voxels.shape, voxels.dtype, grid.affine, slope=slope, intercept=intercept, code=1),
+        source_hash=source_hash,
+        content_hash=digest.hexdigest(),
+        statistics=counted.result(),
+        notes=notes,
+        columns=columns,
+    )

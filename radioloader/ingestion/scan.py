@@ -1,0 +1,265 @@
+"""What a folder of DICOM files holds: volumes, segmentations and structure sets, found from the headers alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from radioloader.config import available_cores
+from radioloader.errors import ConfigError
+from radioloader.formats.dicom.frames import Ignored, Instance
+from radioloader.formats.dicom.tags import check_keep_tags
+from radioloader.formats.dicom.volumes import DicomVolume, Policy, volumes_of
+from radioloader.geometry import axcodes, spacing
+from radioloader.ingestion.discover import walk
+from radioloader.ingestion.pool import run
+
+__all__ = ["Scan", "ScanItem", "scan", "scan_files"]
+
+_CHUNK = 64
+_IN_PROCESS = 4 * _CHUNK
+"""Files up to which starting processes costs more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanItem:
+    """One volume, segmentation or structure set of a folder; what selections are made by.
+
+    Attributes:
+        what: ``"image"``, ``"seg"`` or ``"rtstruct"``.
+        modality: Modality, such as ``"CT"``.
+        number: SeriesNumber; None when there is none.
+        description: SeriesDescription.
+        name: What tells the volume from others of its series, such as ``"echo2"``; empty when it is the only one.
+        files: Number of files.
+        folder: Where they lie: the folder of the first one, or the file where there is just one.
+        shape: (X, Y, Z) or (X, Y, Z, T) in voxels; () where that is not known.
+        spacing: Distance of voxel centres along x, y, z, in mm.
+        axcodes: Axis codes, such as ``"LPS"``.
+        verdict: About the geometry, in words.
+        problem: Why it cannot be ingested; empty when it can.
+        study: StudyInstanceUID.
+        series: SeriesInstanceUID.
+        patient_id: PatientID. Never printed or stored.
+        tags: Technical attributes by keyword.
+    """
+
+    what: str
+    modality: str
+    number: int | None
+    description: str
+    name: str
+    files: int
+    folder: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    axcodes: str
+    verdict: str
+    problem: str
+    study: str
+    series: str
+    patient_id: str = field(repr=False)
+    tags: Mapping[str, str | float] = field(repr=False)
+
+    def row(self) -> dict[str, Any]:
+        """As plain values for a table, without the patient."""
+        values = asdict(self)
+        del values["patient_id"], values["tags"]
+        values["shape"] = "x".join(map(str, self.shape))
+        values["spacing"] = "x".join(f"{value:.4g}" for value in self.spacing)
+        return values
+
+
+@dataclass(slots=True)
+class Scan:
+    """Result of :func:`radioloader.scan`.
+
+    Attributes:
+        roots: What was scanned.
+        volumes: The volumes, usable or not.
+        labels: Segmentations and structure sets.
+        ignored: Files that are neither.
+        files: Number of files that were looked at.
+        seconds: How long it took.
+    """
+
+    roots: tuple[str, ...]
+    volumes: list[DicomVolume]
+    labels: list[Instance]
+    ignored: list[Ignored]
+    files: int
+    seconds: float
+
+    @property
+    def items(self) -> list[ScanItem]:
+        """One for each volume, segmentation and structure set."""
+        return [item_of(volume) for volume in self.volumes] + [item_of_label(label) for label in self.labels]
+
+    @property
+    def broken(self) -> list[Ignored]:
+        """Files that claim to be DICOM and cannot be read."""
+        return [file for file in self.ignored if file.broken]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything can be ingested."""
+        return not self.broken and not any(volume.problem for volume in self.volumes)
+
+    def left_out(self) -> list[str]:
+        """What was left out and why, in words: broken files one by one, others counted by their reason."""
+        counted = Counter(file.reason for file in self.ignored if not file.broken)
+        example = {file.reason: file.path for file in reversed(self.ignored)}
+        lines = [f"{file.path}: {file.reason}" for file in self.broken]
+        return lines + [
+            f"{count} file{'' if count == 1 else 's'} left out: {reason} (such as {example[reason]})"
+            for reason, count in sorted(counted.items())
+        ]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write one row for each item."""
+        with open(path, "w", newline="", encoding="utf-8") as stream:
+            names = list(ScanItem.__dataclass_fields__)
+            writer = csv.DictWriter(stream, [name for name in names if name not in ("patient_id", "tags")])
+            writer.writeheader()
+            writer.writerows(item.row() for item in self.items)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write ``items`` and ``left_out``."""
+        items = [item.row() | {"shape": item.shape, "spacing": item.spacing} for item in self.items]
+        left_out = [{"path": file.path, "reason": file.reason, "broken": file.broken} for file in self.ignored]
+        Path(path).write_text(json.dumps({"items": items, "left_out": left_out}, indent=1), encoding="utf-8")
+
+
+def item_of(volume: DicomVolume) -> ScanItem:
+    """What is told of a volume."""
+    facts, grid = volume.facts, volume.grid
+    return ScanItem(
+        what="image",
+        modality=facts.modality,
+        number=facts.number,
+        description=facts.description,
+        name=volume.name,
+        files=volume.files,
+        folder=volume.folder,
+        shape=volume.shape,
+        spacing=() if grid is None else spacing(grid.affine),
+        axcodes="" if grid is None else axcodes(grid.affine),
+        verdict="" if volume.verdict is None else volume.verdict.describe(),
+        problem=volume.problem,
+        study=facts.study,
+        series=facts.series,
+        patient_id=facts.patient[0],
+        tags=facts.tags,
+    )
+
+
+def item_of_label(label: Instance) -> ScanItem:
+    """What is told of a segmentation or structure set."""
+    facts = label.facts
+    return ScanItem(
+        what=label.what,
+        modality=facts.modality or label.what.upper(),
+        number=facts.number,
+        description=facts.description,
+        name="",
+        files=1,
+        folder=label.path,
+        shape=(),
+        spacing=(),
+        axcodes="",
+        verdict="",
+        problem=label.problem,
+        study=facts.study,
+        series=facts.series,
+        patient_id=facts.patient[0],
+        tags=facts.tags,
+    )
+
+
+def scan(
+    *roots: str | os.PathLike[str],
+    on_tilt: str = "keep",
+    on_irregular: str = "error",
+    slice_tolerance_mm: float = 0.1,
+    workers: int | None = None,
+) -> Scan:
+    """Look at DICOM files without ingesting them: reads headers, no pixels.
+
+    Args:
+        roots: Folders, at any depth, and files. Names do not matter; what is not DICOM is left out.
+        on_tilt: As for :func:`radioloader.ingest`; what it would make of the files.
+        on_irregular: As for :func:`radioloader.ingest`.
+        slice_tolerance_mm: As for :func:`radioloader.ingest`.
+        workers: Processes; None takes the cores that this process may use.
+
+    Returns:
+        What they hold.
+
+    Raises:
+        ConfigError: An argument is wrong, or there is no such folder.
+    """
+    policy = Policy(on_tilt, on_irregular, slice_tolerance_mm).check()
+    if not roots:
+        raise ConfigError("scan needs a folder or a file")
+    return scan_files([os.fspath(root) for root in roots], policy, workers=workers)
+
+
+def scan_files(
+    roots: Sequence[str],
+    policy: Policy,
+    *,
+    keep_tags: Iterable[str] = (),
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> Scan:
+    """:func:`scan` with a checked policy."""
+    started = time.monotonic()
+    paths = list(dict.fromkeys(path for root in roots for path in _files(root)))
+    kept = tuple(check_keep_tags(keep_tags))
+    chunks = [(tuple(paths[start : start + _CHUNK]), kept) for start in range(0, len(paths), _CHUNK)]
+    processes = 1 if len(paths) <= _IN_PROCESS else min(workers or available_cores(), len(chunks))
+    results = run(_read_chunk, chunks, workers=processes, executor=executor if processes > 1 else None, lost=_lost)
+    found = [one for result in results for one in result]
+    found.sort(key=lambda one: one.path)
+    series: dict[str, list[Instance]] = {}
+    labels: list[Instance] = []
+    for one in found:
+        if isinstance(one, Instance):
+            if one.what == "image":
+                series.setdefault(one.facts.series, []).append(one)
+            else:
+                labels.append(one)
+    volumes = [volume for instances in series.values() for volume in volumes_of(instances, policy)]
+    ignored = [one for one in found if isinstance(one, Ignored)]
+    return Scan(tuple(roots), volumes, labels, ignored, len(paths), time.monotonic() - started)
+
+
+def _read_chunk(task: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Instance | Ignored]:
+    from radioloader.formats.dicom.headers import read_instances
+
+    return read_instances(*task)
+
+
+def _lost(task: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Instance | Ignored]:
+    return [
+        Ignored(path, "the process that read this or a neighbouring file died (killed, or out of memory?)", broken=True)
+        for path in task[0]
+    ]
+
+
+def _files(root: str) -> Iterator[str]:
+    root = os.path.abspath(os.path.expanduser(root))
+    if os.path.isdir(root):
+        yield from sorted(path for path in walk(root) if not os.path.basename(path).startswith("."))
+    elif os.path.lexists(root):
+        yield root
+    else:
+        raise ConfigError(f"{root} does not exist")

@@ -1,0 +1,29 @@
+"""Which volume of a subject: its collection, and where the subject has several in it, what tells them apart.
+
+A slot is the collection's name, or that and a suffix after a NUL character, which names of collections never hold.
+"""
+
+from __future__ import annotations
+
+__all__ = ["collection_of", "make_slot", "obs_id_of", "slot_of"]
+
+
+def make_slot(collection: str, suffix: str = "") -> str:
+    """The slot of a subject's volume in a collection."""
+    return f"{collection}\0{suffix}" if suffix else collection
+
+
+def collection_of(slot: str) -> str:
+    """The collection of a slot."""
+    return slot.partition("\0")[0]
+
+
+def obs_id_of(subject: str, slot: str) -> str:
+    """The id of the volume in its collection."""
+    return f"{subject}_{slot}".replace("\0", "_")
+
+
+def slot_of(subject: str, collection: str, obs_id: str) -> str:
+    """The slot that has this id; the plain one where the id follows no rule of ours."""
+    prefix = f"{subject}_{collection}_"
+    return make_slot(collection, obs_id.removeprefix(prefix) if obs_id.startswith(prefix) else "")
