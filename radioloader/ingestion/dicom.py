@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -191,7 +190,7 @@ class _Finder:
                 self._left_out[name] += len(found)
             else:
                 chosen[subject] = found
-        if len({m for m in seen if not modalities or m in modalities}) > 1 and not source.takes_by_hand:
+        if len(seen) > 1 and not modalities and not source.by_hand:
             self.found.notes.append(
                 f"collection {name!r} takes volumes of several modalities ({', '.join(sorted(seen))}); choose with "
                 "DicomSource(root, modality=...) (--modality)"
@@ -288,17 +287,3 @@ class _Finder:
 
 def _is_localizer(facts: SeriesFacts) -> bool:
     return "LOCALIZER" in str(facts.tags.get("ImageType", "")).upper().split("\\")
-
-
-def looks_like_dicom(path: str) -> bool:
-    """Whether a file may be DICOM: marked as such, or without a suffix that says otherwise."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def is_folder_of_dicom(folder: str, files: Iterable[str]) -> bool:
-    """Whether one of ``files`` (below ``folder``) is marked as DICOM."""
-    return os.path.isdir(folder) and any(looks_like_dicom(path) for path in files)

@@ -82,6 +82,11 @@ class DicomSource:
         given = [self.modality] if isinstance(self.modality, str) else self.modality
         return {_MODALITIES.get(one.upper(), one.upper()) for one in given}
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether the user chose among the volumes."""
+        return self.modality is not None or self.description is not None or self.select is not None
+
     def takes(self, item: ScanItem) -> bool:
         """Whether description and select take an item."""
         if self.description is not None:

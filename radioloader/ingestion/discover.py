@@ -5,16 +5,26 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import SUFFIXES
-from radioloader.ingestion.naming import KnownIds, name_subjects, normal
+from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
+from radioloader.ingestion.folders import walk
+from radioloader.ingestion.intake import NiftiFile, VolumeSource
+from radioloader.ingestion.naming import name_subjects, normal
+from radioloader.ingestion.stored import StoredSources
 
-__all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name", "walk"]
+if TYPE_CHECKING:
+    from radioloader.ingestion.dicom import DicomFound
 
-Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
+__all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name"]
+
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Source = Files | DicomSource | Mapping[str, str | os.PathLike[str] | DicomSource]
 
 _LABEL_WORDS = {
     "label",
@@ -37,15 +47,21 @@ class Cohort:
     """Files by subject and collection.
 
     Attributes:
-        files: Source file by subject, then collection; subjects sorted.
+        files: Name of the source by subject, then slot (:mod:`radioloader.ingestion.slots`); subjects sorted.
+        sources: The sources themselves.
+        collections: The collections, each with the name that it was asked for by.
         failures: Why a subject cannot be ingested, by subject.
+        unusable: Subjects (empty where nobody knows) and why a volume of theirs is left out.
         notes: What a user should know.
         rule: How subject ids were made from file names.
         guessed: The subjects whose ids come from file names, not from the user (a mapping, or a regular expression).
     """
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
+    sources: dict[str, dict[str, VolumeSource]] = field(default_factory=dict)
+    collections: dict[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    unusable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rule: str = ""
     guessed: set[str] = field(default_factory=set)
@@ -60,17 +76,26 @@ def is_label_name(name: str) -> bool:
 def discover(
     images: Mapping[str, Source],
     *,
+    labels: Collection[str] = (),
     subject_regex: str | None = None,
     allow_missing: bool = False,
-    known: KnownIds | None = None,
+    dicom: DicomOptions | None = None,
+    stored: StoredSources | None = None,
+    workers: int | None = None,
+    executor: Executor | None = None,
 ) -> Cohort:
     """Match files across collections.
 
     Args:
-        images: Source of each collection: a glob, a folder, a list of paths, or a mapping from subject id to path.
+        images: Source of each collection: a glob, a folder, a list of paths, a DICOM source, or a mapping from subject id to path or DICOM
+            source.
+        labels: The collections that hold labels.
         subject_regex: Finds the subject id in a path: its group ``subject``, else its first group, else all that it matches.
         allow_missing: Accept subjects that some collections have no file of.
-        known: The ids under which a store has a file already; ids that come from file names keep to them.
+        dicom: For DICOM sources.
+        stored: What a store has already; ids that come from file names keep to its ids.
+        workers: Processes that read DICOM headers.
+        executor: Reads them instead.
 
     Raises:
         ConfigError: A source matches nothing, or files cannot be matched to subjects.
@@ -83,6 +108,7 @@ def discover(
         raise ConfigError("images is empty; give at least one collection, such as {'T1w': 'images/*.nii.gz'}")
     named: dict[str, dict[str, list[str]]] = {}
     unnamed: dict[str, list[str]] = {}
+    asked: dict[str, DicomSource | Mapping[str, DicomSource]] = {}
     cohort = Cohort()
     for name, source in images.items():
         if not isinstance(name, str) or not name:
@@ -91,19 +117,28 @@ def discover(
             raise ConfigError(
                 f"the collection name {name!r} holds a NUL character, which a store does not keep; rename it"
             )
-        if isinstance(source, Mapping):
+        of_dicom = as_dicom(name, source)
+        if of_dicom is not None:
+            asked[name] = of_dicom
+        elif isinstance(source, Mapping):
             named[name] = {}
             for subject, path in source.items():
+                assert not isinstance(path, DicomSource)
                 named[name].setdefault(normal(str(subject)), []).append(_absolute(path))
             if not named[name]:
                 raise ConfigError(f"collection {name!r}: the mapping is empty")
         else:
+            assert not isinstance(source, DicomSource)
             unnamed[name] = find_files(name, source)
+    found = _find_dicom(asked, labels, dicom, stored, workers, executor) if asked else None
     if unnamed:
-        naming = name_subjects(unnamed, named, subject_regex, known)
+        given = dict(named)
+        if found is not None:
+            given |= {name: {subject: [""] for subject in groups} for name, groups in found.sources.items()}
+        naming = name_subjects(unnamed, given, subject_regex, None if stored is None else stored.subjects_of)
         cohort.rule = naming.rule
         if subject_regex is None:
-            cohort.guessed = set().union(*naming.groups.values()) - set().union(*named.values())
+            cohort.guessed = set().union(*naming.groups.values()) - set().union(*given.values())
         if naming.kept:
             subject, by_name = min(naming.kept.items())
             cohort.notes.append(
@@ -111,8 +146,91 @@ def discover(
                 f"would now be {by_name!r})"
             )
         named |= naming.groups
-    _match({name: named[name] for name in images}, cohort, allow_missing=allow_missing)
+    sources = {
+        name: {subject: [{name: NiftiFile(path)} for path in paths] for subject, paths in named[name].items()}
+        for name in images
+        if name in named
+    }
+    cohort.collections = {name: name for name in images if name in named}
+    if found is not None and dicom is not None:
+        sources |= {name: {s: [slots] for s, slots in groups.items()} for name, groups in found.sources.items()}
+        cohort.collections |= found.collections
+        cohort.unusable += found.unusable
+        cohort.notes += found.notes
+        cohort.guessed |= found.guessed
+        if not all(isinstance(source, Mapping) for source in asked.values()):
+            cohort.rule = "; ".join(filter(None, (cohort.rule, f"of DICOM files, {dicom.rule.describe()}")))
+    _match({name: sources[name] for name in images}, cohort, allow_missing=allow_missing)
     return cohort
+
+
+def _find_dicom(
+    asked: Mapping[str, DicomSource | Mapping[str, DicomSource]],
+    labels: Collection[str],
+    options: DicomOptions | None,
+    stored: StoredSources | None,
+    workers: int | None,
+    executor: Executor | None,
+) -> DicomFound:
+    from radioloader.ingestion.dicom import find_dicom
+
+    return find_dicom(
+        asked,
+        set(labels),
+        options or DicomOptions(),
+        known_ids=None if stored is None else stored.subjects_of_dicom,
+        known_slot=None if stored is None else stored.slot_of_source,
+        workers=workers,
+        executor=executor,
+    )
+
+
+def as_dicom(name: str, source: Source) -> DicomSource | Mapping[str, DicomSource] | None:
+    """The DICOM source that a source stands for, or one for each subject; None where it is of NIfTI files.
+
+    A folder is one of DICOM when there is no NIfTI file in it, and a file marked as DICOM; a list or a glob, when none of its files has a
+    NIfTI suffix and one is marked.
+    """
+    if isinstance(source, DicomSource):
+        return source
+    if isinstance(source, Mapping):
+        found = {normal(str(subject)): as_dicom(name, path) for subject, path in source.items()}
+        dicom = {subject: one for subject, one in found.items() if isinstance(one, DicomSource)}
+        if dicom and len(dicom) < len(found):
+            nifti = next(subject for subject in found if subject not in dicom)
+            raise ConfigError(
+                f"collection {name!r}: {source[nifti]} of subject {nifti!r} is no DICOM, but those of others are, such as that of "
+                f"{next(iter(dicom))!r}; give them as two collections, or convert one"
+            )
+        return dicom or None
+    if isinstance(source, str | os.PathLike):
+        text = os.path.expanduser(os.fspath(source))
+        if os.path.isdir(text):
+            files = list(walk(text))
+            is_dicom = not _nifti(files) and any(_marked(path) for path in files)
+        else:
+            files = [text] if os.path.isfile(text) else glob.glob(text, recursive=True)
+            is_dicom = not _nifti(files) and any(_marked(path) for path in files)
+            return DicomSource(sorted(files)) if is_dicom else None
+        return DicomSource(text) if is_dicom else None
+    if isinstance(source, Iterable):
+        paths = [os.path.expanduser(os.fspath(path)) for path in source]
+        if not any(path.lower().endswith(SUFFIXES) for path in paths):
+            folders = any(os.path.isdir(path) for path in paths)
+            if folders or any(_marked(path) for path in paths):
+                return DicomSource(paths)
+    return None
+
+
+def _marked(path: str) -> bool:
+    """Whether a file begins as DICOM does (PS3.10 7.1)."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -154,17 +272,6 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
-def walk(folder: str) -> Iterator[str]:
-    """Files below a folder; hidden folders are left out, links to folders are followed once."""
-    seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(root))
-        folders[:] = [
-            f for f in folders if not f.startswith(".") and os.path.realpath(os.path.join(root, f)) not in seen
-        ]
-        yield from (os.path.join(root, file) for file in files)
-
-
 def _nifti(paths: Iterable[str]) -> list[str]:
     # A link to nothing (a file that git-annex has not fetched) counts: it is a subject that fails, not one that vanishes.
     return [
@@ -191,25 +298,28 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, allow_missing: bool) -> None:
+def _match(
+    grouped: Mapping[str, Mapping[str, Sequence[Mapping[str, VolumeSource]]]], cohort: Cohort, *, allow_missing: bool
+) -> None:
     for subject in sorted(set().union(*grouped.values())):
-        files: dict[str, str] = {}
+        sources: dict[str, VolumeSource] = {}
         problems = []
         for name, groups in grouped.items():
-            paths = groups.get(subject, [])
-            if len(paths) == 1:
-                files[name] = paths[0]
-            elif paths:
+            found = groups.get(subject, [])
+            if len(found) == 1:
+                sources |= found[0]
+            elif found:
                 problems.append(
-                    f"duplicate subject id {subject!r} in collection {name!r}: {', '.join(paths)}; rename one, or give a mapping from "
+                    f"duplicate subject id {subject!r} in collection {name!r}: {_where(found)}; rename one, or give a mapping from "
                     "subject id to path"
                 )
             elif not allow_missing:
                 problems.append(
                     f"missing {name!r}: no file of subject {subject!r} in collection {name!r} (it has "
-                    f"{', '.join(p for g in grouped.values() for p in g.get(subject, []))}); add it, or allow it with allow_missing "
-                    "(--allow-missing)"
+                    f"{', '.join(_where(g.get(subject, [])) for g in grouped.values() if g.get(subject))}); add it, or allow it with "
+                    "allow_missing (--allow-missing)"
                 )
+        files = {slot: source.name for slot, source in sources.items()}
         if not subject:
             problems.append(f"empty subject id for {', '.join(files.values())}")
         if "\0" in subject:
@@ -219,6 +329,10 @@ def _match(grouped: Mapping[str, Mapping[str, list[str]]], cohort: Cohort, *, al
         broken = [text for text in [*files.values(), subject] if not _is_unicode(text)]
         if broken:
             problems.append(f"{broken[0]}: the name is not valid UTF-8; rename it")
-        cohort.files[subject] = files
+        cohort.files[subject], cohort.sources[subject] = files, sources
         if problems:
             cohort.failures[subject] = "; ".join(problems).encode("utf-8", "backslashreplace").decode()
+
+
+def _where(found: Sequence[Mapping[str, VolumeSource]]) -> str:
+    return ", ".join(source.where for slots in found for source in slots.values())

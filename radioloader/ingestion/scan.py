@@ -19,7 +19,7 @@ from radioloader.formats.dicom.frames import Ignored, Instance
 from radioloader.formats.dicom.tags import check_keep_tags
 from radioloader.formats.dicom.volumes import DicomVolume, Policy, volumes_of
 from radioloader.geometry import axcodes, spacing
-from radioloader.ingestion.discover import walk
+from radioloader.ingestion.folders import walk
 from radioloader.ingestion.pool import run
 
 __all__ = ["Scan", "ScanItem", "scan", "scan_files"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, BinaryIO
 
@@ -15,12 +15,14 @@ import numpy.typing as npt
 from radioloader._optional import require
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels
+from radioloader.formats.dicom.geometry import lay_out
+from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.headers import quiet
 from radioloader.formats.dicom.resample import resample_stack
 from radioloader.formats.dicom.suv import suv_factor
 from radioloader.formats.dicom.volumes import DicomVolume
 
-__all__ = ["DicomVoxels", "hash_files", "read_volume"]
+__all__ = ["DicomVoxels", "hash_files", "read_volume", "source_grid"]
 
 _IN_MEMORY = 64 * 2**20
 _SLAB = 16
@@ -91,7 +93,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     if not per_slice:
         voxels, intercept = _whole_numbers(voxels, slope, intercept)
     if volume.resample:
-        voxels = resample_stack(voxels, _source_grid(volume), volume.grid, float(voxels.min()))
+        voxels = resample_stack(voxels, source_grid(volume), volume.grid, float(voxels.min()))
     return DicomVoxels(voxels, slope, intercept, _combined(hashes))
 
 
@@ -104,13 +106,15 @@ def _source_shape(volume: DicomVolume) -> tuple[int, ...]:
     return (columns, rows, len(volume.slices), *times)
 
 
-def _source_grid(volume: DicomVolume) -> Any:
-    from radioloader.formats.dicom.geometry import lay_out
-    from radioloader.formats.dicom.grid import ImageGrid
-
+def source_grid(volume: DicomVolume) -> ImageGrid:
+    """Where the frames of a volume lie, before it is resampled."""
+    assert volume.grid is not None
+    if not volume.resample:
+        return volume.grid
     layout = lay_out([places[0] for places in volume.slices], np.inf)
     x, y, z = _source_shape(volume)[:3]
-    return ImageGrid((x, y, z), layout.affine, layout.origins, "", "", "", "", ())
+    slices = tuple(tuple((frame.sop, frame.number) for frame in places) for places in volume.slices)
+    return replace(volume.grid, shape=(x, y, z), affine=layout.affine, origins=layout.origins, slices=slices)
 
 
 def _dtype(pixels: Pixels) -> np.dtype[Any]:
