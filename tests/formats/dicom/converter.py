@@ -14,7 +14,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from tests.formats.dicom.volumes import Array
 
-__all__ = ["dcm2niix", "difference", "same_as_converter"]
+__all__ = ["Converted", "dcm2niix", "difference", "same_as_converter"]
 
 Converted = tuple[Array, Array, dict[str, Any]]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.formats.dicom.encode import SYNTAXES, put_pixels, save, uid
 from tests.formats.dicom.enhanced import write_enhanced
+from tests.formats.dicom.identity import plant_identity, plant_uids
 from tests.formats.dicom.mosaic import csa_header, write_mosaic
 from tests.formats.dicom.objects import (
     write_bomb,
@@ -27,6 +28,8 @@ __all__ = [
     "csa_header",
     "decimals",
     "fit",
+    "plant_identity",
+    "plant_uids",
     "put_pixels",
     "real_volume",
     "rescaled",

@@ -88,8 +88,10 @@ def write_dicomdir(folder: Path, files: Sequence[Path]) -> Path:
     made = FileSet()
     for file in files:
         made.add(file)
+    before = made._stage["t"]
     made.write(folder)
-    made._tmpdir.cleanup()  # pydicom leaves it to the garbage collector, which warns
+    for staged in (before, made._stage["t"]):
+        staged.cleanup()  # pydicom leaves it to the garbage collector, which warns
     return folder / "DICOMDIR"
 
 

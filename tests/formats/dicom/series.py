@@ -145,7 +145,7 @@ def write_series(
     paths = []
     for k, t in wanted:
         frame = volume[:, :, k, t].T
-        identity = (study, series, k, t, affine.tobytes(), sha256(np.ascontiguousarray(frame)).hexdigest(), seed)
+        identity = (study, series, k, t, affine.tobytes(), sha256(frame.tobytes()).hexdigest(), seed)
         ds = Dataset()
         patient_study(ds, patient, study, series, frame_of_reference)
         ds.SOPClassUID, ds.SOPInstanceUID = CLASSES[modality], uid("instance", *identity)
