@@ -21,7 +21,8 @@ __all__ = ["DicomFound", "find_dicom"]
 
 KnownSlot = Callable[[str, str, str], str | None]
 """The slot that a store has of a source, from subject, collection and the source's name."""
-KnownIds = Callable[[str, str], Iterable[str]]
+KnownIds = Callable[[str], Iterable[str]]
+"""The subjects under which a store has a source, from its name."""
 
 
 @dataclass(slots=True)
@@ -70,8 +71,8 @@ def find_dicom(
         asked: By collection: a source, or sources by subject id.
         labels: The collections that hold labels.
         options: For all of them.
-        known_ids: The subjects under which a store has a source, from collection and name.
-        known_slot: The slot that a store has it in.
+        known_ids: Keep the ids of a store.
+        known_slot: Keep its slots.
         workers: Processes that read headers.
         executor: Reads them instead.
 
@@ -132,7 +133,7 @@ class _Finder:
         for scan in self.scans.values():
             for volume in scan.volumes:
                 name = self._source(volume).name
-                owners.setdefault(rule.patient(volume.facts), set()).update(self._known_ids("", name))
+                owners.setdefault(rule.patient(volume.facts), set()).update(self._known_ids(name))
         for patient, subjects in owners.items():
             if len(subjects) == 1 and self._by_patient[patient] not in subjects:
                 self._by_patient[patient] = next(iter(subjects))

@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import SUFFIXES
+from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.intake import NiftiFile, VolumeSource
@@ -21,7 +21,7 @@ from radioloader.ingestion.stored import StoredSources
 if TYPE_CHECKING:
     from radioloader.ingestion.dicom import DicomFound
 
-__all__ = ["Cohort", "Source", "discover", "find_files", "is_label_name"]
+__all__ = ["Source", "discover", "find_files", "is_label_name"]
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Source = Files | DicomSource | Mapping[str, str | os.PathLike[str] | DicomSource]
@@ -40,31 +40,6 @@ _LABEL_WORDS = {
     "annotations",
     "roi",
 }
-
-
-@dataclass(slots=True)
-class Cohort:
-    """Files by subject and collection.
-
-    Attributes:
-        files: Name of the source by subject, then slot (:mod:`radioloader.ingestion.slots`); subjects sorted.
-        sources: The sources themselves.
-        collections: The collections, each with the name that it was asked for by.
-        failures: Why a subject cannot be ingested, by subject.
-        unusable: Subjects (empty where nobody knows) and why a volume of theirs is left out.
-        notes: What a user should know.
-        rule: How subject ids were made from file names.
-        guessed: The subjects whose ids come from file names, not from the user (a mapping, or a regular expression).
-    """
-
-    files: dict[str, dict[str, str]] = field(default_factory=dict)
-    sources: dict[str, dict[str, VolumeSource]] = field(default_factory=dict)
-    collections: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    rule: str = ""
-    guessed: set[str] = field(default_factory=set)
 
 
 def is_label_name(name: str) -> bool:

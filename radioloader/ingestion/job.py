@@ -10,7 +10,7 @@ from typing import Any
 
 from radioloader.config import StorageConfig
 from radioloader.errors import ConfigError, IngestError, StoreWriteError
-from radioloader.ingestion.discover import Cohort
+from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError
+from radioloader.formats.dicom.volumes import Policy
 from radioloader.formats.orientation import check_orientation
-from radioloader.ingestion.discover import Cohort, Source, discover, is_label_name
+from radioloader.ingestion.cohort import Cohort
+from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
+from radioloader.ingestion.dicom_subject import SubjectRule
+from radioloader.ingestion.discover import Source, discover, is_label_name
+from radioloader.ingestion.identity import Pseudonyms
 from radioloader.ingestion.job import Job
 from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.report import IngestItem, IngestReport
@@ -34,6 +39,13 @@ def ingest(
     subject_regex: str | None = None,
     allow_missing: bool = False,
     grid_tolerance_mm: float = 0.05,
+    subject: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    on_tilt: str = "keep",
+    on_irregular: str = "error",
+    slice_tolerance_mm: float = 0.1,
+    suv: str | None = None,
+    pseudonymize: str | os.PathLike[str] | None = None,
+    keep_tags: Sequence[str] = (),
     strict: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
@@ -41,16 +53,16 @@ def ingest(
     commit_interval_s: float = 10.0,
     config: StorageConfig | None = None,
 ) -> IngestReport:
-    """Bring NIfTI files into a store; creates the store where there is none.
+    """Bring NIfTI and DICOM files into a store; creates the store where there is none.
 
-    Subjects are matched across collections by file name. A subject becomes visible whole or not at all. The same call continues
+    NIfTI files are matched across collections by file name, DICOM files by patient. A subject becomes visible whole or not at all. The same call continues
     an ingest that was stopped: what is there already, by the SHA-256 of its source file, is skipped; a source that changed
     replaces its volume. A file that cannot be used costs its subject, not the others.
 
     Args:
         uri: Local path or ``s3://bucket/prefix`` of the store.
-        images: Source of each collection (image or label): a glob, a folder, a list of paths, or a mapping from subject id
-            to path.
+        images: Source of each collection (image or label): a glob, a folder, a list of paths, a :class:`~radioloader.DicomSource`, or a
+            mapping from subject id to any of these. A folder without NIfTI files is one of DICOM files, at any depth and under any name.
         labels: Collections that hold labels, whose foreground is indexed and whose grid is checked against the images'. None
             goes by their names (``seg``, ``label``, ``mask``, ...).
         obs_meta: Subjects' columns: a DataFrame, or the path of a .csv or .tsv file, with the subject id in ``obs_subject_id``,
@@ -60,6 +72,16 @@ def ingest(
         subject_regex: Finds the subject id in a file's path; its group ``subject``, its first group, or all that it matches.
         allow_missing: Also ingest subjects that have no file in some of the collections.
         grid_tolerance_mm: How far apart, in mm, a voxel of a label and of its image may lie.
+        subject: Of DICOM files: ``"PatientID"``; ``"folder:N"``, the N-th folder below the root; or a mapping from PatientID to subject id,
+            also as a .csv or .tsv file. None makes ids that tell nothing, of study UIDs.
+        on_tilt: Of DICOM stacks with a tilted gantry, whose slices are displaced within their planes: ``"keep"`` the true sheared affine,
+            ``"resample"`` to a rectangular grid, or ``"error"``.
+        on_irregular: Of DICOM stacks with missing, doubled or unevenly spaced slices: ``"error"``; ``"resample"`` linearly; ``"split"`` into
+            regular parts; ``"keep"`` the slices as if they were evenly spaced (the catalog says that they are not).
+        slice_tolerance_mm: How far, in mm, a slice may lie off a regular grid; a tenth of the slice distance where that is less.
+        suv: ``"bw"`` stores PET as standardized uptake values by body weight (PS3.3 C.8.9), in g/ml.
+        pseudonymize: Key file. Subject ids (but for those of a mapping) and UIDs of DICOM files become keyed hashes (HMAC-SHA256).
+        keep_tags: Keywords of DICOM attributes to keep besides the technical ones; identifying ones are warned of.
         strict: Stop at the first failure.
         workers: Processes; None takes the cores that this process may use.
         executor: Runs the subjects instead of processes of our own (``concurrent.futures``, dask's ``get_executor()``).
@@ -86,16 +108,27 @@ def ingest(
         raise ConfigError(f"grid_tolerance_mm={grid_tolerance_mm} must not be negative")
     if not commit_interval_s >= 0:
         raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
+    kinds = _kinds(images, labels)
+    dicom = DicomOptions(
+        Policy(on_tilt, on_irregular, slice_tolerance_mm, suv or "").check(),
+        SubjectRule.parse(subject, Pseudonyms.from_file(pseudonymize)),
+        tuple([keep_tags] if isinstance(keep_tags, str) else keep_tags),
+    )
     # All that can be wrong with the arguments is found before the store is made: a mistyped name should not leave one behind.
     existing = Store.find(uri, config=config)
     sources = None if existing is None else read_sources(existing, existing.commits())
     cohort = discover(
         images,
+        labels=[name for name, kind in kinds.items() if kind == "label"],
         subject_regex=subject_regex,
         allow_missing=allow_missing,
-        known=None if sources is None else sources.subjects_of,
+        dicom=dicom,
+        stored=sources,
+        workers=workers,
+        executor=executor,
     )
-    kinds = _kinds(images, labels)
+    # One source may give several collections: echoes, magnitude and phase.
+    kinds = {name: kinds[asked] for name, asked in cohort.collections.items()}
     table = None if obs_meta is None else read_table(obs_meta)
     if table is not None and existing is None:
         load_metadata(table, {}, list(cohort.files))
@@ -137,8 +170,15 @@ def _kinds(images: Mapping[str, Source], labels: Sequence[str] | None) -> dict[s
     if unknown:
         raise ConfigError(f"labels names {unknown}, which are not among the collections {sorted(images)}")
     return {
-        name: "label" if (is_label_name(name) if labels is None else name in labels) else "image" for name in images
+        name: "label" if _holds_labels(name, source, labels) else "image"
+        for name, source in (images.items() if isinstance(images, Mapping) else ())
     }
+
+
+def _holds_labels(name: str, source: Source, labels: Sequence[str] | None) -> bool:
+    if labels is not None:
+        return name in labels
+    return is_label_name(name) or (isinstance(source, DicomSource) and source.structures is not None)
 
 
 class _Progress:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from radioloader.ingestion.discover import Cohort
+from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.naming import normal
 from radioloader.ingestion.slots import collection_of, slot_of
 from radioloader.storage.catalog import read_collections
@@ -62,11 +62,16 @@ class StoredSources:
         self._by_path: dict[tuple[str, str], set[str]] = {}
         self._by_hash: dict[tuple[str, str], set[str]] = {}
         self._having: dict[str, set[str]] = {}
+        self._slots: dict[tuple[str, str, str], str] = {}
+        self._of_dicom: dict[str, set[str]] = {}
         for subject, known in volumes.items():
             for name, volume in known.items():
                 self._by_path.setdefault((collection_of(name), self._key(volume.source)), set()).add(subject)
                 self._by_hash.setdefault((name, volume.source_hash), set()).add(subject)
                 self._having.setdefault(name, set()).add(subject)
+                self._slots[subject, collection_of(name), volume.source] = name
+                if is_dicom(volume.source):
+                    self._of_dicom.setdefault(volume.source, set()).add(subject)
 
     def _key(self, path: str) -> str:
         """One text for one file: through linked folders, and from either file of a pair. A file that is itself a link keeps its name,
@@ -84,6 +89,14 @@ class StoredSources:
     def subjects_of(self, collection: str, path: str) -> set[str] | frozenset[str]:
         """The subjects that have this file in this collection."""
         return self._by_path.get((collection, self._key(path)), _NOBODY)
+
+    def subjects_of_dicom(self, source: str) -> set[str] | frozenset[str]:
+        """The subjects that have this series in any collection."""
+        return self._of_dicom.get(source, _NOBODY)
+
+    def slot_of_source(self, subject: str, collection: str, source: str) -> str | None:
+        """The slot in which a subject has a source; None when it does not have it."""
+        return self._slots.get((subject, collection, source))
 
     def taken(self, cohort: Cohort) -> dict[str, str]:
         """Why subjects of a cohort cannot come in: a file of theirs is another subject's in the store. By subject."""
