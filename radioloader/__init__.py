@@ -1,6 +1,6 @@
 """radioloader: PyTorch-first data loading for 3D medical images.
 
-A cohort of NIfTI files is ingested once into TileDB arrays; training scripts then read whole volumes, 3D patches or 2D slices
+A cohort of NIfTI or DICOM files is ingested once into TileDB arrays; training scripts then read whole volumes, 3D patches or 2D slices
 straight from compressed tiles. Names are imported when they are first used: ``import radioloader`` is quick and loads neither
 torch nor pandas nor any optional package.
 """
@@ -18,6 +18,7 @@ _EXPORTS = {
     "ClassBalanced": "samplers.order",
     "CompressionConfig": "config",
     "DataLoader": "datasets.loader",
+    "DicomSource": "ingestion.dicom_source",
     "EqualShapes": "samplers.order",
     "ForegroundPositions": "samplers.centres",
     "GridPositions": "samplers.positions",
@@ -32,6 +33,8 @@ _EXPORTS = {
     "ReadConfig": "config",
     "RegionPositions": "samplers.positions",
     "S3Config": "config",
+    "Scan": "ingestion.scan",
+    "ScanItem": "ingestion.scan",
     "Sequential": "samplers.order",
     "Shuffled": "samplers.order",
     "SliceDataset": "datasets.slice",
@@ -64,6 +67,7 @@ _EXPORTS = {
     "k_folds": "datasets.split",
     "open": "container.radiobject",
     "predict": "inference.predict",
+    "scan": "ingestion.scan",
     "set_epoch": "datasets.factory",
     "split_by_column": "datasets.split",
     "split_subjects": "datasets.split",
@@ -113,8 +117,12 @@ if TYPE_CHECKING:
     from radioloader.errors import RadioloaderError as RadioloaderError
     from radioloader.inference.predict import predict as predict
     from radioloader.inference.report import PredictReport as PredictReport
+    from radioloader.ingestion.dicom_source import DicomSource as DicomSource
     from radioloader.ingestion.pipeline import ingest as ingest
     from radioloader.ingestion.report import IngestReport as IngestReport
+    from radioloader.ingestion.scan import Scan as Scan
+    from radioloader.ingestion.scan import ScanItem as ScanItem
+    from radioloader.ingestion.scan import scan as scan
     from radioloader.samplers.centres import ForegroundPositions as ForegroundPositions
     from radioloader.samplers.centres import WeightedPositions as WeightedPositions
     from radioloader.samplers.order import BlockShuffled as BlockShuffled

@@ -21,7 +21,7 @@ def ingest(
             "--image",
             "-i",
             metavar="NAME=SOURCE",
-            help="Image collection: a folder, a file, or a quoted glob. Repeat for more.",
+            help="Image collection: a folder (of NIfTI or DICOM files), a file, or a quoted glob. Repeat for more.",
         ),
     ] = [],
     label: Annotated[
@@ -46,6 +46,39 @@ def ingest(
     grid_tolerance: Annotated[
         float, typer.Option(help="How far apart a label's and its image's voxels may lie, in mm.")
     ] = 0.05,
+    modality: Annotated[
+        list[str],
+        typer.Option(metavar="MODALITY", help="DICOM: take these modalities only, such as MR. Repeat for more."),
+    ] = [],
+    series_description: Annotated[
+        list[str],
+        typer.Option(metavar="PATTERN", help="DICOM: take image series with such a description only, such as '*t1*'."),
+    ] = [],
+    structure: Annotated[
+        list[str],
+        typer.Option(metavar="PATTERN=CLASS", help="DICOM SEG and RTSTRUCT: class of the structures of such a name."),
+    ] = [],
+    on_overlap: Annotated[
+        str, typer.Option(help="DICOM: voxels of two classes: error, or separate (a collection for each class).")
+    ] = "error",
+    subject: Annotated[
+        str | None,
+        typer.Option(help="DICOM: subject ids: PatientID, folder:N, or a CSV with PatientID and obs_subject_id."),
+    ] = None,
+    on_tilt: Annotated[str, typer.Option(help="DICOM: tilted gantry: keep, resample or error.")] = "keep",
+    on_irregular: Annotated[
+        str, typer.Option(help="DICOM: missing, doubled or uneven slices: error, resample, split or keep.")
+    ] = "error",
+    slice_tolerance: Annotated[
+        float, typer.Option(help="DICOM: how far a slice may lie off a regular grid, in mm.")
+    ] = 0.1,
+    suv: Annotated[str | None, typer.Option(help="DICOM PET as standardized uptake values: bw (body weight).")] = None,
+    pseudonymize: Annotated[
+        str | None, typer.Option(metavar="KEYFILE", help="DICOM: subject ids and UIDs as hashes with this key.")
+    ] = None,
+    keep_tag: Annotated[
+        list[str], typer.Option(metavar="KEYWORD", help="DICOM: keep this attribute too. Repeat for more.")
+    ] = [],
     tile: Annotated[
         str, typer.Option(help="Tiles: isotropic, axial, sagittal, coronal, or extents such as 64,64,32.")
     ] = "isotropic",
@@ -60,7 +93,7 @@ def ingest(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
     commit_interval: Annotated[float, typer.Option(help="Seconds between commits: what a kill can cost.")] = 10.0,
 ) -> None:
-    """Bring NIfTI files into a store. The same command continues where it was stopped and skips what is there.
+    """Bring NIfTI and DICOM files into a store. The same command continues where it was stopped and skips what is there.
 
     Example: radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
     """
@@ -69,13 +102,15 @@ def ingest(
     from radioloader.ingestion.discover import is_label_name
     from radioloader.ingestion.pipeline import ingest as run
 
-    images = _sources(image, "--image")
-    labels = _sources(label, "--label")
+    images: dict[str, Any] = dict(_sources(image, "--image"))
+    labels: dict[str, Any] = dict(_sources(label, "--label"))
     both = sorted(set(images) & set(labels))
     if both:
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
     if not images and not labels:
         raise ConfigError("nothing to ingest: give at least one collection, such as --image 'T1w=images/*.nii.gz'")
+    _choose(images, modality=modality or None, description=series_description or None)
+    _choose(labels, structures=_structures(structure), on_overlap=None if on_overlap == "error" else on_overlap)
     write = WriteConfig.preset(preset, tile=_tile(tile))
     given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
     config = configure(write=replace(write, compression=replace(write.compression, **given)))
@@ -89,6 +124,13 @@ def ingest(
             subject_regex=subject_regex,
             allow_missing=allow_missing,
             grid_tolerance_mm=grid_tolerance,
+            subject=subject,
+            on_tilt=on_tilt,
+            on_irregular=on_irregular,
+            slice_tolerance_mm=slice_tolerance,
+            suv=suv,
+            pseudonymize=pseudonymize,
+            keep_tags=keep_tag,
             strict=strict,
             workers=workers,
             progress=True,
@@ -121,6 +163,28 @@ def _sources(values: list[str], option: str) -> dict[str, str]:
             raise ConfigError(f"{option} names {name!r} twice; give a glob that matches all its files")
         sources[name] = source
     return sources
+
+
+def _choose(sources: dict[str, Any], **choice: Any) -> None:
+    """Make DICOM sources of those that are, with what was chosen for them."""
+    from radioloader.ingestion.dicom_source import DicomSource
+    from radioloader.ingestion.discover import as_dicom
+
+    given = {name: value for name, value in choice.items() if value is not None}
+    for name, source in sources.items() if given else ():
+        dicom = as_dicom(name, source)
+        if isinstance(dicom, DicomSource):
+            sources[name] = replace(dicom, **given)
+
+
+def _structures(values: list[str]) -> dict[str, int] | None:
+    structures: dict[str, int] = {}
+    for value in values:
+        pattern, _, number = value.rpartition("=")
+        if not pattern or not number.isdigit():
+            raise ConfigError(f"--structure {value!r} is not PATTERN=CLASS, such as --structure 'GTV*=1'")
+        structures[pattern] = int(number)
+    return structures or None
 
 
 def _tile(value: str) -> Any:

@@ -12,7 +12,9 @@ import typer
 
 from radioloader.cli.bench import bench
 from radioloader.cli.demo import demo
+from radioloader.cli.info import info
 from radioloader.cli.ingest import ingest
+from radioloader.cli.scan import scan
 from radioloader.errors import RadioloaderError
 
 __all__ = ["app", "main"]
@@ -26,6 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ingest)
+app.command()(scan)
+app.command()(info)
 app.command()(bench)
 app.command()(demo)
 

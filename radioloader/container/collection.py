@@ -105,7 +105,7 @@ class VolumeCollection:
         columns = [
             name
             for name in self.snapshot.store.table("c", self._index.info.id, "obs").columns()
-            if name not in ("header", "uri")
+            if name not in ("header", "uri", "dicom")
         ]
         return pd.DataFrame(
             {name: self.snapshot.detail(self.name, name)[np.array(self._places, np.int64)] for name in columns}

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from radioloader.container.resample import resample
 from radioloader.errors import ConfigError, ShapeError
+from radioloader.formats.dicom.geometry import Verdict
+from radioloader.formats.dicom.origin import DicomOrigin
 from radioloader.formats.nifti import grid_of, make_header, write_nifti
 from radioloader.formats.orientation import turn, turn_grid
 from radioloader.geometry import grid_distance, plane_axis, spacing
@@ -76,6 +78,18 @@ class Volume:
     def uri(self) -> str:
         """Where the voxel array lies."""
         return self.ref.uri
+
+    @property
+    def geometry(self) -> Verdict | None:
+        """What is known about how the slices of a DICOM volume lie; None of one that comes from elsewhere."""
+        text = self._snapshot.optional_detail(self._collection, "geometry")[self._place]
+        return None if text is None else Verdict.from_json(text)
+
+    @property
+    def dicom(self) -> DicomOrigin | None:
+        """Which DICOM instances a volume comes from; None of one that comes from elsewhere."""
+        data = self._snapshot.optional_detail(self._collection, "dicom")[self._place]
+        return None if data is None else DicomOrigin.unpack(data)
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """All voxels, (X, Y, Z) or (X, Y, Z, T), as nibabel's array proxy gives them for the source file (turned to :attr:`axcodes`).

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from radioloader.errors import ConfigError
 from radioloader.formats.dicom.frames import SeriesFacts
 from radioloader.formats.dicom.volumes import DicomVolume
-from radioloader.ingestion.dicom_label import DicomLabel, find_image, separate_classes
+from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_volume import DicomSeries
 from radioloader.ingestion.intake import VolumeSource
@@ -89,7 +89,8 @@ def find_dicom(
                     )
                     finder.add(root, scan)
     finder.name_patients()
-    for name, source in asked.items():
+    # Labels come last: they are those of the images that were chosen.
+    for name, source in sorted(asked.items(), key=lambda pair: pair[0] in labels):
         given = source if isinstance(source, Mapping) else {None: source}
         for subject, one in given.items():
             one.check(name)
@@ -105,8 +106,8 @@ class _Finder:
         self.found = DicomFound()
         self._by_patient: dict[tuple[str, str], str] = {}
         self._given: dict[str, str] = {}
-        self._candidates: dict[str, list[_Named]] = {}
         self._left_out: Counter[str] = Counter()
+        self._taken: set[str] = set()
 
     def add(self, root: str, scan: Scan) -> None:
         self.scans[root] = scan
@@ -180,12 +181,15 @@ class _Finder:
                 collection = f"{name}_{volume.kind}" if volume.kind else name
                 facts = volume.facts
                 one = _Named(collection, facts.number, facts.series, volume.part, self._source(volume))
+                self._taken.add(one.source.name)
                 scout = source.description is None and source.select is None and _is_localizer(facts)
                 (localizers if scout else chosen).setdefault(subject, []).append(one)
         if not any_:
             what = ", ".join(f"{key} ({count})" for key, count in sorted(seen.items())) or "no image series"
             wanted = f" of modality {' or '.join(sorted(modalities))}" if modalities else " that its selection takes"
-            raise ConfigError(f"collection {name!r}: {', '.join(source.roots)} holds no volume{wanted}; it holds {what}")
+            raise ConfigError(
+                f"collection {name!r}: {', '.join(source.roots)} holds no volume{wanted}; it holds {what}"
+            )
         for subject, found in localizers.items():
             if subject in chosen:
                 self._left_out[name] += len(found)
@@ -204,13 +208,19 @@ class _Finder:
         modalities = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
         wanted = {modalities.get(one, one) for one in source.modalities(name)}
         chosen: dict[str, list[_Named]] = {}
-        any_ = False
+        any_, other = False, 0
         for root in source.roots:
             for label in self.scans[root].labels:
                 if (wanted and label.what not in wanted) or not source.takes(item_of_label(label)):
                     continue
                 any_ = True
+                if source.structures is not None and not matches_any(label.names, source.structures):
+                    other += 1
+                    continue
                 image, reason = find_image(label, volumes)
+                if image is not None and not self._comes_in(image):
+                    other += 1
+                    continue
                 if image is None:
                     subject = self._subject(label.facts, label.path, root, given)
                     self.found.unusable.append((subject, f"{label.path}: {reason}"))
@@ -228,10 +238,19 @@ class _Finder:
                     )
         if not any_:
             raise ConfigError(
-                f"collection {name!r}: {', '.join(source.roots)} holds no segmentation (SEG) or structure set (RTSTRUCT) that its selection "
-                "takes"
+                f"collection {name!r}: {', '.join(source.roots)} holds no segmentation (SEG) or structure set (RTSTRUCT) that its "
+                "selection takes"
+            )
+        if other:
+            self.found.notes.append(
+                f"{other} segmentations and structure sets were left out of collection {name!r}: they are of other images than "
+                "those that are ingested with them, or none of their structures has a class"
             )
         self._settle(name, chosen)
+
+    def _comes_in(self, image: DicomVolume) -> bool:
+        """Whether an image is ingested now; where none is, labels may come alone."""
+        return not self._taken or self._source(image).name in self._taken
 
     def _settle(self, name: str, chosen: Mapping[str, Sequence[_Named]]) -> None:
         """Give the volumes of each subject their slots: the plain one where there is one volume, else named by series and part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,26 +13,33 @@ import numpy.typing as npt
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Instance
 from radioloader.formats.dicom.grid import ImageGrid
-from radioloader.formats.dicom.labels import combine, match_classes
+from radioloader.formats.dicom.labels import Classes, class_titles, combine, match_classes, matches
 from radioloader.formats.dicom.pixels import source_grid
+from radioloader.formats.dicom.rasterize import rasterize
 from radioloader.formats.dicom.resample import resample_stack
+from radioloader.formats.dicom.rtstruct import check_reference, read_rtstruct
+from radioloader.formats.dicom.seg import read_seg_info, read_segments
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.dicom_volume import from_array, origin_of
 from radioloader.ingestion.identity import Pseudonyms
 from radioloader.ingestion.intake import Loaded, Place
 
-__all__ = ["DicomLabel", "find_image", "separate_classes"]
+_Masks = Callable[[set[str]], Iterator[tuple[str, npt.NDArray[np.bool_]]]]
+
+__all__ = ["DicomLabel", "find_image", "matches_any", "separate_classes"]
 
 
 def separate_classes(source: DicomSource) -> list[tuple[str, int | None]]:
     """The collections that a label source makes: a suffix and the class that goes there; None is all classes."""
     if source.on_overlap != "separate" or not source.structures:
         return [("", None)]
-    patterns: dict[int, str] = {}
-    for pattern, value in source.structures.items():
-        patterns.setdefault(value, pattern)
-    return [(pattern.strip("*?") or f"class{value}", value) for value, pattern in sorted(patterns.items())]
+    return [(title, value) for value, title in sorted(class_titles(source.structures).items())]
+
+
+def matches_any(names: Iterable[tuple[int, str]], structures: Mapping[str, int]) -> bool:
+    """Whether one of a label's structures has a class."""
+    return any(matches(name, pattern) for _, name in names for pattern in structures)
 
 
 def find_image(label: Instance, volumes: Sequence[DicomVolume]) -> tuple[DicomVolume | None, str]:
@@ -47,12 +54,19 @@ def find_image(label: Instance, volumes: Sequence[DicomVolume]) -> tuple[DicomVo
         of_series = [
             volume
             for volume in volumes
-            if volume.grid is not None and label.frame_of_reference and volume.grid.frame_of_reference == label.frame_of_reference
+            if volume.grid is not None
+            and label.frame_of_reference
+            and volume.grid.frame_of_reference == label.frame_of_reference
         ]
         if not of_series:
-            return None, "it does not say which images it is about (no referenced series, no frame of reference that fits)"
+            return (
+                None,
+                "it does not say which images it is about (no referenced series, no frame of reference that fits)",
+            )
     shared = [
-        sum(sop in label.pictures for slices in volume.grid.slices for sop, _ in slices) if volume.grid is not None else 0
+        sum(sop in label.pictures for slices in volume.grid.slices for sop, _ in slices)
+        if volume.grid is not None
+        else 0
         for volume in of_series
     ]
     best = [volume for volume, count in zip(of_series, shared, strict=True) if count == max(shared)]
@@ -63,8 +77,8 @@ def find_image(label: Instance, volumes: Sequence[DicomVolume]) -> tuple[DicomVo
 
 
 def _grid_key(volume: DicomVolume) -> tuple[object, ...]:
-    assert volume.grid is not None
-    return volume.grid.shape, np.round(volume.grid.affine, 3).tobytes()
+    grid, _ = volume.laid_out
+    return grid.shape, np.round(grid.affine, 3).tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +121,8 @@ class DicomLabel:
         }
 
     def place(self) -> Place:
-        assert self.image.grid is not None
-        return Place(self.image.grid.shape, self.image.grid.affine)
+        grid, _ = self.image.laid_out
+        return Place(grid.shape, grid.affine)
 
     def hash(self) -> str:
         digest = hashlib.sha256()
@@ -117,25 +131,79 @@ class DicomLabel:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
             raise FormatError(f"{self.label.path}: could not be read: {error.strerror or error}") from error
-        assert self.image.grid is not None
-        digest.update(repr(self.image.grid.shape).encode())
-        digest.update(np.ascontiguousarray(self.image.grid.affine, "<f8").tobytes())
+        grid, _ = self.image.laid_out
+        digest.update(repr(grid.shape).encode())
+        digest.update(np.ascontiguousarray(grid.affine, "<f8").tobytes())
         return digest.hexdigest()
 
     def load(self, orientation: str | None) -> Loaded:
         image = self.image
-        assert image.grid is not None and image.verdict is not None
+        grid, verdict = image.laid_out
         notes: list[str] = []
         voxels, names = self._voxels(notes)
         columns = {
-            "geometry": image.verdict.to_json(),
-            "dicom": origin_of(image, self.pseudonyms, label=self.pseudonyms.uid(self.label.sop), classes=names),
+            "geometry": verdict.to_json(),
+            "dicom": origin_of(image, self.pseudonyms, label=self.label.sop, classes=names),
             "Modality": self.label.facts.modality,
         }
-        return from_array(
-            voxels, image.grid, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns
-        )
+        return from_array(voxels, grid, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns)
 
     def _voxels(self, notes: list[str]) -> tuple[npt.NDArray[Any], list[int]]:
-        """Classes (X, Y, Z) on the image's stored grid, and which there are."""
-        raise NotImplementedError
+        """Classes (X, Y, Z) on the image's stored grid, and which ones there can be."""
+        grid = source_grid(self.image)
+        classes, masks = (self._segments if self.label.what == "seg" else self._structures)(grid, notes)
+        if self.only is not None:
+            wanted = {name: 1 for name, value in classes.values.items() if value == self.only}
+            classes = Classes(wanted, {1: ""})
+        found = combine(masks(set(classes.values)), classes, where=self.label.path)
+        voxels = found.get("", np.zeros(grid.shape, classes.dtype))
+        if self.image.resample:
+            voxels = _resampled(voxels, grid, self.image.laid_out[0])
+        return voxels, sorted(set(classes.values.values()))
+
+    def _structures(self, grid: ImageGrid, notes: list[str]) -> tuple[Classes, _Masks]:
+        structure_set = read_rtstruct(self.label.path)
+        drawn = [structure for structure in structure_set.structures if structure.contours]
+        classes = match_classes([structure.name for structure in drawn], self.structures, where=self.label.path)
+        notes += classes.notes
+
+        def masks(wanted: set[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+            chosen = [structure for structure in drawn if structure.name in wanted]
+            notes.extend(check_reference(structure_set, grid, where=self.label.path, structures=chosen))
+            for structure in chosen:
+                mask, more = rasterize(structure, grid, where=self.label.path)
+                notes.extend(more)
+                yield structure.name, mask
+
+        return classes, masks
+
+    def _segments(self, grid: ImageGrid, notes: list[str]) -> tuple[Classes, _Masks]:
+        segments = read_seg_info(self.label.path).segments
+        # The number too: labels of segments may be alike.
+        keys = {segment.number: f"{segment.label}\0{segment.number}" for segment in segments}
+        if self.structures is None:
+            one = len(segments) == 1
+            classes = Classes({keys[s.number]: 1 if one else s.number for s in segments}, {})
+        else:
+            matched = match_classes([segment.label for segment in segments], self.structures, where=self.label.path)
+            notes += matched.notes
+            values = {keys[s.number]: matched.values[s.label] for s in segments if s.label in matched.values}
+            classes = Classes(values, matched.titles)
+
+        def masks(wanted: set[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+            numbers = [number for number, key in keys.items() if key in wanted]
+            for segment, mask in read_segments(self.label.path, grid, segments=numbers):
+                yield keys[segment.number], mask
+
+        return classes, masks
+
+
+def _resampled(labels: npt.NDArray[Any], source: ImageGrid, target: ImageGrid) -> npt.NDArray[Any]:
+    """Labels on the grid that their image was resampled to: a voxel has the class that makes up most of it, by linear interpolation."""
+    result = np.zeros(target.shape, labels.dtype)
+    most = np.full(target.shape, 0.5, np.float32)
+    for value in np.unique(labels[labels > 0]).tolist():
+        share = resample_stack((labels == value).astype(np.float32), source, target, 0.0)
+        more = share >= most
+        result[more], most[more] = value, share[more]
+    return result

@@ -24,8 +24,8 @@ Root = str | os.PathLike[str]
 class DicomSource:
     """DICOM files as the source of a collection, for :func:`radioloader.ingest`.
 
-    An image collection takes the volumes of image series; a label collection takes segmentations (SEG) and structure sets (RTSTRUCT), on the
-    grid of the image that they refer to, which must be among the files of this or another collection.
+    An image collection takes the volumes of image series; a label collection takes segmentations (SEG) and structure sets (RTSTRUCT), on
+    the grid of the image that they refer to, which must be among the files of this or another collection.
 
     Attributes:
         root: Folder, file, or a list of them.
@@ -66,7 +66,12 @@ class DicomSource:
         if self.select is not None and not callable(self.select):
             raise ConfigError(f"collection {name!r}: select={self.select!r} is not a function")
         for pattern, value in (self.structures or {}).items():
-            if not isinstance(pattern, str) or isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**16:
+            if (
+                not isinstance(pattern, str)
+                or isinstance(value, bool)
+                or not isinstance(value, int)
+                or not 0 < value < 2**16
+            ):
                 raise ConfigError(
                     f"collection {name!r}: structures maps {pattern!r} to {value!r}; expected a pattern and a class from 1 to 65535"
                 )

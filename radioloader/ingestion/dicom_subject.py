@@ -62,11 +62,13 @@ class SubjectRule:
         """In words, for the report."""
         if self.kind == "study":
             return (
-                "a hash of the UID of each patient's first study, since no name or PatientID is kept by default; a patient who comes in again "
+                "a hash of the UID of each patient's first study, since no name or PatientID is kept by default; a patient who comes in "
                 "later with other studies only would be another subject: subject='PatientID' or pseudonymize=KEYFILE makes ids of the "
                 "PatientID"
             )
-        text = {"patient": "PatientID", "folder": f"folder {self.level} below the root", "mapping": "the mapping"}[self.kind]
+        text = {"patient": "PatientID", "folder": f"folder {self.level} below the root", "mapping": "the mapping"}[
+            self.kind
+        ]
         return f"keyed hash of {text}" if self.pseudonyms and self.kind != "mapping" else text
 
     def groups(self, facts: Sequence[SeriesFacts]) -> dict[tuple[str, str], str]:
@@ -88,7 +90,10 @@ class SubjectRule:
             if os.path.isfile(folder):
                 relative = relative[:-1]
             if len(relative) < self.level or relative[0] in (os.curdir, os.pardir):
-                return "", f"it lies less than {self.level} folders below {root}, so subject='folder:{self.level}' gives no id"
+                return (
+                    "",
+                    f"it lies less than {self.level} folders below {root}, so subject='folder:{self.level}' gives no id",
+                )
             identity = relative[self.level - 1]
         elif not facts.patient[0]:
             return "", "it has no PatientID; use subject='folder:N', or a mapping from subject id to folder"
@@ -104,7 +109,9 @@ def _read_mapping(path: str) -> dict[str, str]:
     import pandas as pd
 
     try:
-        table: Any = pd.read_csv(path, sep="\t" if path.lower().endswith(".tsv") else ",", dtype=str, keep_default_na=False)
+        table: Any = pd.read_csv(
+            path, sep="\t" if path.lower().endswith(".tsv") else ",", dtype=str, keep_default_na=False
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(f"subject={path!r} cannot be read: {error}") from error
     patient = next((name for name in _PATIENT_COLUMNS if name in table.columns), None)
@@ -116,5 +123,7 @@ def _read_mapping(path: str) -> dict[str, str]:
     mapping: dict[str, str] = {}
     for identity, name in zip(table[patient], table[subject], strict=True):
         if mapping.setdefault(identity.strip(), name.strip()) != name.strip():
-            raise CatalogError(f"subject={path!r} gives one PatientID two subject ids, {mapping[identity.strip()]!r} and {name!r}")
+            raise CatalogError(
+                f"subject={path!r} gives one PatientID two subject ids, {mapping[identity.strip()]!r} and {name!r}"
+            )
     return mapping

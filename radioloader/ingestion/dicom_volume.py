@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from radioloader.formats.dicom.geometry import Verdict
 from radioloader.formats.dicom.grid import ImageGrid
+from radioloader.formats.dicom.origin import DicomOrigin
 from radioloader.formats.dicom.pixels import hash_files, read_volume
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
 from radioloader.formats.nifti import make_header
@@ -64,67 +64,43 @@ class DicomSeries:
         }
 
     def place(self) -> Place:
-        assert self.volume.grid is not None
-        return Place(self.volume.shape, self.volume.grid.affine)
+        return Place(self.volume.shape, self.volume.laid_out[0].affine)
 
     def hash(self) -> str:
         return hash_files(self.volume)
 
     def load(self, orientation: str | None) -> Loaded:
         volume = self.volume
-        assert volume.grid is not None and volume.verdict is not None
+        grid, verdict = volume.laid_out
         read = read_volume(volume, suv=self.policy.suv if volume.facts.modality == "PT" else "")
         tags = dict(volume.facts.tags)
         if self.policy.suv and volume.facts.modality == "PT":
             tags["Units"] = "GML"
-        columns = {"geometry": volume.verdict.to_json(), "dicom": origin_of(volume, self.pseudonyms), **tags}
+        columns = {"geometry": verdict.to_json(), "dicom": origin_of(volume, self.pseudonyms), **tags}
         return from_array(
             read.voxels,
-            volume.grid,
+            grid,
             orientation,
             slope=read.slope,
             intercept=read.intercept,
             source_hash=read.source_hash,
-            notes=(*volume.notes, *read.notes, *_notes(volume)),
+            notes=(*volume.notes, *read.notes, *_notes(verdict)),
             columns=columns,
         )
 
 
-def _notes(volume: DicomVolume) -> tuple[str, ...]:
-    verdict = volume.verdict
-    assert verdict is not None
-    return () if verdict.status in ("regular", "single") and not verdict.changed else (f"geometry {verdict.describe()}",)
+def _notes(verdict: Verdict) -> tuple[str, ...]:
+    return (
+        () if verdict.status in ("regular", "single") and not verdict.changed else (f"geometry {verdict.describe()}",)
+    )
 
 
-def origin_of(volume: DicomVolume, pseudonyms: Pseudonyms, **more: Any) -> bytes:
-    """What the catalog keeps of where a volume comes from: compressed JSON with ``study``, ``series``, ``frame_of_reference``,
-    ``sop_class``, ``slices`` (for each slice the SOPInstanceUID and frame number of each of its frames), ``dimension`` and, where the affine
-    does not tell it, ``origins``."""
-    grid = volume.grid
-    assert grid is not None and volume.verdict is not None
-    known: dict[str, str] = {}
-
-    def uid(text: str) -> str:
-        if text not in known:
-            known[text] = pseudonyms.uid(text)
-        return known[text]
-
-    origin: dict[str, Any] = {
-        "study": uid(grid.study),
-        "series": uid(grid.series),
-        "frame_of_reference": uid(grid.frame_of_reference),
-        "sop_class": grid.sop_class,
-        "shape": grid.shape,
-        "affine": grid.affine[:3].tolist(),
-        "slices": [[[uid(sop), number] for sop, number in frames] for frames in grid.slices],
-        "pseudonymized": bool(pseudonyms),
-        **more,
-    }
-    if volume.verdict.status == "irregular" and volume.verdict.changed == "kept":
-        origin["origins"] = grid.origins.tolist()
-    if volume.dimension is not None:
-        origin["dimension"] = {"name": volume.dimension.name, "values": volume.dimension.values}
-    return zlib.compress(json.dumps(origin, separators=(",", ":")).encode(), 6)
+def origin_of(volume: DicomVolume, pseudonyms: Pseudonyms, *, label: str = "", classes: Sequence[int] = ()) -> bytes:
+    """What the catalog keeps of where a volume comes from."""
+    origin = DicomOrigin.of(
+        volume, pseudonyms.uid, pseudonymized=bool(pseudonyms), label=pseudonyms.uid(label), classes=tuple(classes)
+    )
+    return origin.pack()
 
 
 def from_array(

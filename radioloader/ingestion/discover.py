@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,7 @@ def discover(
                 f"would now be {by_name!r})"
             )
         named |= naming.groups
-    sources = {
+    sources: dict[str, dict[str, list[Mapping[str, VolumeSource]]]] = {
         name: {subject: [{name: NiftiFile(path)} for path in paths] for subject, paths in named[name].items()}
         for name in images
         if name in named
@@ -134,7 +134,7 @@ def discover(
         cohort.notes += found.notes
         cohort.guessed |= found.guessed
         if not all(isinstance(source, Mapping) for source in asked.values()):
-            cohort.rule = "; ".join(filter(None, (cohort.rule, f"of DICOM files, {dicom.rule.describe()}")))
+            cohort.notes.append(f"subject ids of DICOM files come from {dicom.rule.describe()}")
     _match({name: sources[name] for name in images}, cohort, allow_missing=allow_missing)
     return cohort
 

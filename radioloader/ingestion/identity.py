@@ -38,7 +38,9 @@ class Pseudonyms:
         try:
             key = Path(path).expanduser().read_bytes().strip()
         except OSError as error:
-            raise ConfigError(f"pseudonymize={os.fspath(path)!r} cannot be read: {error.strerror or error}; {advice}") from error
+            raise ConfigError(
+                f"pseudonymize={os.fspath(path)!r} cannot be read: {error.strerror or error}; {advice}"
+            ) from error
         if len(key) < _KEY_BYTES:
             raise ConfigError(
                 f"pseudonymize={os.fspath(path)!r} holds {len(key)} bytes; a key has at least {_KEY_BYTES}; {advice}"

@@ -25,7 +25,14 @@ from radioloader.ingestion.subject import (
     ingest_subject,
     recipe_of,
 )
-from radioloader.storage.catalog import COLLECTION_TABLES, CollectionInfo, columns_of, origin_columns, read_collections, read_index
+from radioloader.storage.catalog import (
+    COLLECTION_TABLES,
+    CollectionInfo,
+    columns_of,
+    origin_columns,
+    read_collections,
+    read_index,
+)
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest

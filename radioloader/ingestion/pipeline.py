@@ -55,9 +55,9 @@ def ingest(
 ) -> IngestReport:
     """Bring NIfTI and DICOM files into a store; creates the store where there is none.
 
-    NIfTI files are matched across collections by file name, DICOM files by patient. A subject becomes visible whole or not at all. The same call continues
-    an ingest that was stopped: what is there already, by the SHA-256 of its source file, is skipped; a source that changed
-    replaces its volume. A file that cannot be used costs its subject, not the others.
+    NIfTI files are matched across collections by file name, DICOM files by patient. A subject becomes visible whole or not at all. The
+    same call continues an ingest that was stopped: what is there already, by the SHA-256 of its source file, is skipped; a source that
+    changed replaces its volume. A file that cannot be used costs its subject, not the others.
 
     Args:
         uri: Local path or ``s3://bucket/prefix`` of the store.
@@ -76,8 +76,8 @@ def ingest(
             also as a .csv or .tsv file. None makes ids that tell nothing, of study UIDs.
         on_tilt: Of DICOM stacks with a tilted gantry, whose slices are displaced within their planes: ``"keep"`` the true sheared affine,
             ``"resample"`` to a rectangular grid, or ``"error"``.
-        on_irregular: Of DICOM stacks with missing, doubled or unevenly spaced slices: ``"error"``; ``"resample"`` linearly; ``"split"`` into
-            regular parts; ``"keep"`` the slices as if they were evenly spaced (the catalog says that they are not).
+        on_irregular: Of DICOM stacks with missing, doubled or unevenly spaced slices: ``"error"``; ``"resample"`` linearly; ``"split"``
+            into regular parts; ``"keep"`` the slices as if they were evenly spaced (the catalog says that they are not).
         slice_tolerance_mm: How far, in mm, a slice may lie off a regular grid; a tenth of the slice distance where that is less.
         suv: ``"bw"`` stores PET as standardized uptake values by body weight (PS3.3 C.8.9), in g/ml.
         pseudonymize: Key file. Subject ids (but for those of a mapping) and UIDs of DICOM files become keyed hashes (HMAC-SHA256).

@@ -45,6 +45,7 @@ class ScanItem:
         spacing: Distance of voxel centres along x, y, z, in mm.
         axcodes: Axis codes, such as ``"LPS"``.
         verdict: About the geometry, in words.
+        structures: Of a segmentation or structure set: names of what it outlines.
         problem: Why it cannot be ingested; empty when it can.
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
@@ -63,6 +64,7 @@ class ScanItem:
     spacing: tuple[float, ...]
     axcodes: str
     verdict: str
+    structures: tuple[str, ...]
     problem: str
     study: str
     series: str
@@ -73,6 +75,7 @@ class ScanItem:
         """As plain values for a table, without the patient."""
         values = asdict(self)
         del values["patient_id"], values["tags"]
+        values["structures"] = ", ".join(self.structures)
         values["shape"] = "x".join(map(str, self.shape))
         values["spacing"] = "x".join(f"{value:.4g}" for value in self.spacing)
         return values
@@ -153,6 +156,7 @@ def item_of(volume: DicomVolume) -> ScanItem:
         spacing=() if grid is None else spacing(grid.affine),
         axcodes="" if grid is None else axcodes(grid.affine),
         verdict="" if volume.verdict is None else volume.verdict.describe(),
+        structures=(),
         problem=volume.problem,
         study=facts.study,
         series=facts.series,
@@ -176,6 +180,7 @@ def item_of_label(label: Instance) -> ScanItem:
         spacing=(),
         axcodes="",
         verdict="",
+        structures=tuple(name for _, name in label.names),
         problem=label.problem,
         study=facts.study,
         series=facts.series,

@@ -226,7 +226,9 @@ def _check_grids(task: SubjectTask, headers: Mapping[str, Place]) -> list[str]:
     for name, header in headers.items():
         codes = axcodes(header.affine)
         shape, affine = turn_grid(header.shape, header.affine, codes, task.orientation or codes)
-        grids[name] = Grid(task.targets[name].kind, task.sources[name].where, shape, affine, task.targets[name].collection)
+        grids[name] = Grid(
+            task.targets[name].kind, task.sources[name].where, shape, affine, task.targets[name].collection
+        )
     images = [name for name, grid in grids.items() if grid.kind == "image"]
     for label in (name for name, grid in grids.items() if grid.kind == "label"):
         problems = [_grid_problem(grids, label, image, task.tolerance_mm) for image in images]
@@ -260,8 +262,8 @@ def _turn_advice(
             if task.orientation is not None and codes == wanted:
                 way = f"leave orientation={task.orientation!r} (--orientation) out, or {way}"
             return (
-                f"{grids[new].source} ({grids[new].collection}) lies on the grid of {stored.source} ({stored.collection}), but that one is stored as {wanted}, and this "
-                f"one would be as {task.orientation or codes}: {way}, as it was when that one was ingested"
+                f"{grids[new].source} ({grids[new].collection}) lies on the grid of {stored.source} ({stored.collection}), but that one is "
+                f"stored as {wanted}, and this one would be as {task.orientation or codes}: {way}, as it was when that one was ingested"
             )
     return None
 

@@ -40,6 +40,7 @@ class Snapshot:
         self._indexes: dict[str, VolumeIndex] = {}
         self._details: dict[tuple[str, str], npt.NDArray[Any]] = {}
         self._tiles: dict[str, npt.NDArray[np.int64]] = {}
+        self._known_columns: dict[str, set[str]] = {}
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Snapshot:
@@ -89,7 +90,7 @@ class Snapshot:
         missing = [column for column in columns if (name, column) not in self._details]
         if missing:
             info, index = self.collection(name), self.index(name)
-            unknown = sorted(set(missing) - set(self.store.table("c", info.id, "obs").columns()))
+            unknown = sorted(set(missing) - self._columns(name))
             if unknown:
                 raise KeyNotFoundError(
                     f"collection {name!r} of {self.store.uri} was ingested by a version of radioloader that did not note {unknown[0]!r}; "
@@ -100,6 +101,17 @@ class Snapshot:
             order = [place[obs_id] for obs_id in index.obs_ids.tolist()]
             self._details |= {(name, column): rows[column][order] for column in missing}
         return {column: self._details[name, column] for column in columns}
+
+    def optional_detail(self, name: str, column: str) -> npt.NDArray[Any]:
+        """One column as :meth:`detail`, or (n,) None where no volume of the collection ever had it."""
+        if column not in self._columns(name):
+            return np.full(len(self.index(name)), None, dtype=object)
+        return self.detail(name, column)
+
+    def _columns(self, name: str) -> set[str]:
+        if name not in self._known_columns:
+            self._known_columns[name] = set(self.store.table("c", self.collection(name).id, "obs").columns())
+        return self._known_columns[name]
 
     def tiles(self, name: str) -> npt.NDArray[np.int64]:
         """(n, 3) extents (x, y, z) of each volume's tiles in voxels, in the order of :meth:`index`."""

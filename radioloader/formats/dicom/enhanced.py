@@ -136,7 +136,9 @@ def _add_index(index: dict[str, float | str], groups: _Groups, content: Any) -> 
         direction = item(diffusion, "DiffusionGradientDirectionSequence")
         values = None if direction is None else direction.get("DiffusionGradientOrientation")
         index["direction"] = (
-            ",".join(f"{float(value):.4f}" for value in values) if values else text(diffusion, "DiffusionDirectionality")
+            ",".join(f"{float(value):.4f}" for value in values)
+            if values
+            else text(diffusion, "DiffusionDirectionality")
         )
     cardiac = groups.get("CardiacSynchronizationSequence")
     if cardiac is not None and cardiac.get("NominalCardiacTriggerDelayTime") is not None:
@@ -159,6 +161,8 @@ def _without_uniform_type(frames: list[Frame], dataset: Any) -> list[Frame]:
     """``frames`` with the file's ImageType where none of them has a type of its own."""
     whole = image_type(dataset)
     return [
-        frame if any(name == "type" for name, _ in frame.kind) else dataclasses.replace(frame, kind=(("type", whole), *frame.kind))
+        frame
+        if any(name == "type" for name, _ in frame.kind)
+        else dataclasses.replace(frame, kind=(("type", whole), *frame.kind))
         for frame in frames
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,9 @@ class Verdict:
                 f"{_count(len(self.gaps), 'gap')} ({width:.4g} mm after slice {place + 1}, expected {self.step:.4g} mm{more})"
             )
         if self.duplicates:
-            parts.append(f"{_count(len(self.duplicates), 'slice')} at the place of another (slice {self.duplicates[0] + 1})")
+            parts.append(
+                f"{_count(len(self.duplicates), 'slice')} at the place of another (slice {self.duplicates[0] + 1})"
+            )
         if self.status == "irregular" and not parts:
             parts.append(f"slices lie up to {self.deviation:.3g} mm off a regular grid")
         if self.status == "tilted":
@@ -83,9 +86,10 @@ class Verdict:
     @classmethod
     def from_json(cls, text: str) -> Verdict:
         """What :meth:`to_json` wrote."""
-        values = json.loads(text)
+        values: dict[str, Any] = json.loads(text)
         values["gaps"] = tuple((int(place), float(width)) for place, width in values["gaps"])
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,9 @@ def lay_out(frames: Sequence[Frame], tolerance_mm: float) -> Layout:
     row, column = axes_of(first.orientation)
     normal = normal_of(first.orientation)
     offsets = slice_offsets(frames)
-    order = sorted(range(len(frames)), key=lambda place: (offsets[place], frames[place].instance or 0, frames[place].sop))
+    order = sorted(
+        range(len(frames)), key=lambda place: (offsets[place], frames[place].instance or 0, frames[place].sop)
+    )
     positions = np.array([frames[place].position for place in order])
     offsets = offsets[order]
     between_rows, between_columns = first.spacing

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from radioloader._checks import as_whole
 from radioloader.errors import ConfigError, FormatError, ShapeError
 
-__all__ = ["Classes", "OverlapRule", "combine", "match_classes"]
+__all__ = ["Classes", "OverlapRule", "class_titles", "combine", "match_classes", "matches"]
 
 OverlapRule = Literal["error", "separate"]
 
@@ -72,18 +72,11 @@ def match_classes(names: Iterable[str], mapping: Mapping[str, int] | None, *, wh
         raise ConfigError(
             f"{where}: the mapping from structures to classes is empty; the structures are {_listed(names)}"
         )
-    titles: dict[int, str] = {}
-    for pattern, value in mapping.items():
-        number = as_whole(value, f"the class of {pattern!r}", minimum=1)
-        if number > _HIGHEST:
-            raise ConfigError(
-                f"the class of {pattern!r} is {number}; {_HIGHEST} is the highest that a label volume holds"
-            )
-        titles.setdefault(number, _title(pattern, number))
+    titles = class_titles(mapping)
     values: dict[str, int] = {}
     used: set[str] = set()
     for name in names:
-        found = [pattern for pattern in mapping if _matches(name, pattern)]
+        found = [pattern for pattern in mapping if matches(name, pattern)]
         used.update(found)
         if len({mapping[pattern] for pattern in found}) > 1:
             raise ConfigError(
@@ -98,10 +91,11 @@ def match_classes(names: Iterable[str], mapping: Mapping[str, int] | None, *, wh
         raise FormatError(f"{where}: none of its structures matches {_listed(patterns)}; they are {_listed(names)}")
     notes = []
     if left := [name for name in names if name not in values]:
-        notes.append(f"structures that match no pattern were left out: {_listed(left)}")
+        # Not their names: notes are kept with reports, and names are free text of the clinic's.
+        notes.append(f"{len(left)} structures match no pattern and were left out")
     if unused := [pattern for pattern in patterns if pattern not in used]:
         notes.append(f"patterns that match no structure: {_listed(unused)}")
-    return Classes(values, _distinct(titles), tuple(notes))
+    return Classes(values, titles, tuple(notes))
 
 
 def combine(
@@ -181,7 +175,25 @@ def _put(labels: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> d
     return taken
 
 
-def _matches(name: str, pattern: str) -> bool:
+def class_titles(mapping: Mapping[str, int]) -> dict[int, str]:
+    """What to call the collection of each class of a mapping from pattern to class.
+
+    Raises:
+        ConfigError: A class is not a whole number from 1 to 65535.
+    """
+    titles: dict[int, str] = {}
+    for pattern, value in mapping.items():
+        number = as_whole(value, f"the class of {pattern!r}", minimum=1)
+        if number > _HIGHEST:
+            raise ConfigError(
+                f"the class of {pattern!r} is {number}; {_HIGHEST} is the highest that a label volume holds"
+            )
+        titles.setdefault(number, _title(pattern, number))
+    return _distinct(titles)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a structure's name is, or fits, a pattern; upper and lower case are the same."""
     name, pattern = name.casefold(), pattern.casefold()
     # As it is first: a name may hold what a glob reads otherwise, such as "GTV[1]".
     return name == pattern or fnmatchcase(name, pattern)

@@ -11,7 +11,21 @@ __all__ = ["diffusion_direction", "image_type", "indexes", "kind_name", "kinds"]
 
 _COMPONENTS = {"0": "MAGNITUDE", "1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 _NAMES = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary", "PHASE MAP": "phase"}
-_PLAIN = {"ORIGINAL", "DERIVED", "PRIMARY", "SECONDARY", "OTHER", "NONE", "ND", "NORM", "DIS2D", "DIS3D", "FM", "MIXED", "AXIAL"}
+_PLAIN = {
+    "ORIGINAL",
+    "DERIVED",
+    "PRIMARY",
+    "SECONDARY",
+    "OTHER",
+    "NONE",
+    "ND",
+    "NORM",
+    "DIS2D",
+    "DIS3D",
+    "FM",
+    "MIXED",
+    "AXIAL",
+}
 
 
 def image_type(dataset: Any) -> str:

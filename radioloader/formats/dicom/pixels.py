@@ -50,8 +50,8 @@ class DicomVoxels:
 def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     """Read a volume whole; besides its voxels some slices are in memory.
 
-    Values are what the modality means by them (PS3.3 C.11.1): stored value x slope + intercept. One rescale for all frames is exact and stays
-    beside the stored integers, except where the result is a whole number that fits int16 (CT in Hounsfield units): then it is applied. A
+    Values are what the modality means by them (PS3.3 C.11.1): stored value x slope + intercept. One rescale for all frames stays beside the
+    stored integers, except where the result is a whole number that fits int16 (CT in Hounsfield units): then it is applied. A
     rescale that differs from slice to slice (PET) is applied in float32, bit for bit as ITK and dcm2niix do it.
 
     Args:
@@ -61,7 +61,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     Raises:
         FormatError: A file is damaged, gone, or its encoding is not supported; the message names it.
     """
-    assert volume.grid is not None
+    grid, _ = volume.laid_out
     factor = suv_factor(volume) if suv else 1.0
     pairs = {(frame.slope * factor, frame.intercept * factor) for places in volume.slices for frame in places}
     if any(slope == 0 for slope, _ in pairs):
@@ -93,7 +93,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     if not per_slice:
         voxels, intercept = _whole_numbers(voxels, slope, intercept)
     if volume.resample:
-        voxels = resample_stack(voxels, source_grid(volume), volume.grid, float(voxels.min()))
+        voxels = resample_stack(voxels, source_grid(volume), grid, float(voxels.min()))
     return DicomVoxels(voxels, slope, intercept, _combined(hashes))
 
 
@@ -108,22 +108,20 @@ def _source_shape(volume: DicomVolume) -> tuple[int, ...]:
 
 def source_grid(volume: DicomVolume) -> ImageGrid:
     """Where the frames of a volume lie, before it is resampled."""
-    assert volume.grid is not None
+    grid, _ = volume.laid_out
     if not volume.resample:
-        return volume.grid
+        return grid
     layout = lay_out([places[0] for places in volume.slices], np.inf)
     x, y, z = _source_shape(volume)[:3]
     slices = tuple(tuple((frame.sop, frame.number) for frame in places) for places in volume.slices)
-    return replace(volume.grid, shape=(x, y, z), affine=layout.affine, origins=layout.origins, slices=slices)
+    return replace(grid, shape=(x, y, z), affine=layout.affine, origins=layout.origins, slices=slices)
 
 
 def _dtype(pixels: Pixels) -> np.dtype[Any]:
     return np.dtype(pixels.floating or f"{'int' if pixels.signed else 'uint'}{pixels.allocated}")
 
 
-def _whole_numbers(
-    voxels: npt.NDArray[Any], slope: float, intercept: float
-) -> tuple[npt.NDArray[Any], float]:
+def _whole_numbers(voxels: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt.NDArray[Any], float]:
     """Voxels with their intercept applied, where that gives whole numbers of 16 bits."""
     if slope != 1 or intercept == 0 or not float(intercept).is_integer() or voxels.dtype.kind not in "iu":
         return voxels, intercept
@@ -181,7 +179,9 @@ def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[n
     except Exception as error:  # decoders raise anything
         name = require("pydicom.uid", extra="dicom").UID(pixels.syntax).name
         reason = "there are fewer frames than promised" if isinstance(error, StopIteration) else f"{error}"
-        raise FormatError(f"{path}: its pixels ({name}) could not be decoded: {reason.splitlines()[0] if reason else error!r}") from error
+        raise FormatError(
+            f"{path}: its pixels ({name}) could not be decoded: {reason.splitlines()[0] if reason else error!r}"
+        ) from error
 
 
 def _tile(array: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:

@@ -26,11 +26,14 @@ def references(dataset: Any, what: str) -> dict[str, Any]:
         ]
         for one in dataset.get("ReferencedSeriesSequence") or ():
             series.add(text(one, "SeriesInstanceUID"))
-            pictures |= {text(instance, "ReferencedSOPInstanceUID") for instance in one.get("ReferencedInstanceSequence") or ()}
+            pictures |= {
+                text(instance, "ReferencedSOPInstanceUID") for instance in one.get("ReferencedInstanceSequence") or ()
+            }
         pictures |= set(_sources(dataset))
     else:
         names = [
-            (integer(roi, "ROINumber") or 0, text(roi, "ROIName")) for roi in dataset.get("StructureSetROISequence") or ()
+            (integer(roi, "ROINumber") or 0, text(roi, "ROIName"))
+            for roi in dataset.get("StructureSetROISequence") or ()
         ]
         for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
             frames.append(text(frame, "FrameOfReferenceUID"))

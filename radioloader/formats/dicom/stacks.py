@@ -1,4 +1,4 @@
-"""From the frames of one series to stacks that can be volumes: equal in kind, and one frame, or one for each point in time, at each place."""
+"""From the frames of one series to stacks that can be volumes: alike in kind, with one frame (or one for each time) at each place."""
 
 from __future__ import annotations
 
@@ -138,7 +138,11 @@ def _names(firsts: Sequence[Frame]) -> list[str]:
             seen.add(word)
             ranked = sorted(set(values), key=_numeric)
             columns.append([kind_name(name, value, place=ranked.index(value) + 1) if value else "" for value in values])
-    names = ["_".join(part for part in parts if part) for parts in zip(*columns, strict=True)] if columns else [""] * len(firsts)
+    names = (
+        ["_".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
+        if columns
+        else [""] * len(firsts)
+    )
     counts, numbered = Counter(names), Counter[str]()
     unique = []
     for name in names:
@@ -168,8 +172,8 @@ def _arrange(frames: list[Frame], name: str) -> list[Stack]:
                 name,
                 tuple((frame,) for place in places for frame in place),
                 problem=(
-                    f"{len(displaced[0])} frames lie in one plane, but {_spread(displaced[0]):.3g} mm apart within it: several slabs under one "
-                    "series"
+                    f"{len(displaced[0])} frames lie in one plane, but {_spread(displaced[0]):.3g} mm apart within it: several slabs "
+                    "under one series"
                 ),
             )
         ]
@@ -227,7 +231,8 @@ def _by_category(places: list[list[Frame]], axis: str, keys: Sequence[str]) -> S
     if any(Counter(_values(frame, keys) for frame in place) != wanted for place in places):
         return None
     slices = tuple(
-        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, keys)), frame.instance or 0))) for place in places
+        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, keys)), frame.instance or 0)))
+        for place in places
     )
     values = tuple(" ".join(_shown(value) for value in _values(frame, keys) if value != "") for frame in slices[0])
     return Stack("", slices, Dimension(axis, values))

@@ -1,4 +1,4 @@
-"""Standardized uptake values by body weight from the headers of PET (PS3.3 C.8.9; the rules are those of QIBA's vendor-neutral pseudo-code)."""
+"""Standardized uptake values by body weight from the headers of PET (PS3.3 C.8.9, by QIBA's vendor-neutral pseudo-code)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ TECHNICAL: Mapping[str, str] = {
 }
 """Attributes that are stored, with the kind of their column: how a picture was made, not of whom, by whom, where or when."""
 
-_CAN_NAME = frozenset("AE AS DA DT LO LT PN SH ST TM UC UI UR UT UN OB".split())
+_CAN_NAME = frozenset(["AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT", "UN", "OB"])
 """Value representations that can hold a name, a date, an identifier or free text (PS3.5 6.2)."""
 
 _QUASI = frozenset({"PatientAge", "PatientSex", "PatientSize", "PatientWeight", "EthnicGroup", "PregnancyStatus"})

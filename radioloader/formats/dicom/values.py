@@ -92,4 +92,6 @@ def seconds(value: str) -> float | None:
 def _first(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
-    return value[0] if hasattr(value, "__getitem__") and len(value) else value if not hasattr(value, "__len__") else None
+    return (
+        value[0] if hasattr(value, "__getitem__") and len(value) else value if not hasattr(value, "__len__") else None
+    )

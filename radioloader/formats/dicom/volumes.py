@@ -51,7 +51,9 @@ class Policy:
             ("suv", self.suv, ("", "bw")),
         ):
             if value not in allowed:
-                raise ConfigError(f"{name}={value!r} is not one of {', '.join(repr(option) for option in allowed if option)}")
+                raise ConfigError(
+                    f"{name}={value!r} is not one of {', '.join(repr(option) for option in allowed if option)}"
+                )
         if not 0 <= self.tolerance_mm < float("inf"):
             raise ConfigError(f"slice_tolerance_mm={self.tolerance_mm} is not a distance in mm")
         return self
@@ -105,6 +107,17 @@ class DicomVolume:
             return ()
         return self.grid.shape if self.dimension is None else (*self.grid.shape, len(self.slices[0]))
 
+    @property
+    def laid_out(self) -> tuple[ImageGrid, Verdict]:
+        """Grid and verdict.
+
+        Raises:
+            FormatError: It cannot be ingested.
+        """
+        if self.grid is None or self.verdict is None or self.problem:
+            raise FormatError(self.problem or f"{self.describe()}: no grid")
+        return self.grid, self.verdict
+
     def describe(self) -> str:
         """For messages: where its files lie, and how many there are."""
         what = f"{self.folder} ({self.files} file{'' if self.files == 1 else 's'}"
@@ -131,7 +144,9 @@ def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolum
         return [replace(whole, problem=f"{missing[0].path}: {missing[0].problem}{more}")]
     frames, copies = without_copies([frame for instance in instances for frame in instance.frames])
     if copies:
-        notes += (f"{len(copies)} frames are there in several files with the same SOPInstanceUID; one of each was used",)
+        notes += (
+            f"{len(copies)} frames are there in several files with the same SOPInstanceUID; one of each was used",
+        )
     sizes = {instance.path: instance.size for instance in instances}
     try:
         patients = {instance.facts.patient for instance in instances}
@@ -166,10 +181,10 @@ def _apply(
     except FormatError as error:
         return [replace(base, problem=f"{base.describe()}: {error}")]
     whole = _volume(stack, base, layout)
-    assert whole.verdict is not None
-    if whole.verdict.status == "irregular":
+    status = whole.laid_out[1].status
+    if status == "irregular":
         return _irregular(stack, base, whole, policy)
-    if whole.verdict.status == "tilted":
+    if status == "tilted":
         return [_tilted(whole, policy)]
     return [whole]
 
@@ -209,8 +224,7 @@ def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
 
 
 def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
-    verdict = whole.verdict
-    assert verdict is not None
+    verdict = whole.laid_out[1]
     if policy.on_irregular == "keep":
         return [replace(whole, verdict=replace(verdict, changed="kept"))]
     if policy.on_irregular == "split":
@@ -231,11 +245,11 @@ def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Poli
 
 def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
     """The regular parts of an irregular stack: doubled slices apart, then runs of even spacing."""
-    assert whole.verdict is not None
+    duplicates = whole.laid_out[1].duplicates
     layers: list[list[tuple[Frame, ...]]] = []
     depth = 0
     for place, frames in enumerate(whole.slices):
-        depth = depth + 1 if place in whole.verdict.duplicates else 0
+        depth = depth + 1 if place in duplicates else 0
         if depth == len(layers):
             layers.append([])
         layers[depth].append(frames)
@@ -253,19 +267,19 @@ def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) 
             volumes.append(replace(part, problem=f"{part.describe()}: {error}"))
             continue
         volume = _volume(replace(stack, slices=slices), part, layout)
-        assert volume.verdict is not None
-        volume = replace(volume, verdict=replace(volume.verdict, changed=f"split: part {number} of {len(parts)}"))
-        volumes.append(_tilted(volume, policy) if volume.verdict.status == "tilted" else volume)
+        verdict = replace(volume.laid_out[1], changed=f"split: part {number} of {len(parts)}")
+        volume = replace(volume, verdict=verdict)
+        volumes.append(_tilted(volume, policy) if verdict.status == "tilted" else volume)
     return volumes
 
 
 def _tilted(whole: DicomVolume, policy: Policy) -> DicomVolume:
     if policy.on_tilt == "error":
-        assert whole.verdict is not None
         return replace(
             whole,
             problem=(
-                f"{whole.describe()}: {whole.verdict.describe()}, which on_tilt='error' refuses; choose 'keep' or 'resample' (--on-tilt)"
+                f"{whole.describe()}: {whole.laid_out[1].describe()}, which on_tilt='error' refuses; choose 'keep' or 'resample' "
+                "(--on-tilt)"
             ),
         )
     return _resampled(whole, "tilt") if policy.on_tilt == "resample" else whole
@@ -274,10 +288,10 @@ def _tilted(whole: DicomVolume, policy: Policy) -> DicomVolume:
 def _resampled(whole: DicomVolume, how: str) -> DicomVolume:
     from radioloader.formats.dicom.resample import target_grid
 
-    assert whole.grid is not None and whole.verdict is not None
+    grid, verdict = whole.laid_out
     return replace(
         whole,
-        grid=target_grid(whole.grid, whole.verdict.step, whole.slices[0][0].orientation),
-        verdict=replace(whole.verdict, changed="resampled"),
+        grid=target_grid(grid, verdict.step, whole.slices[0][0].orientation),
+        verdict=replace(verdict, changed="resampled"),
         resample=how,
     )

@@ -46,7 +46,7 @@ class TestMatch:
         assert found.values == {"GTV": 1}
         assert found.titles == {1: "GTV", 2: "Heart"}
         assert found.notes == (
-            "structures that match no pattern were left out: 'Couch', 'Body'",
+            "2 structures match no pattern and were left out",
             "patterns that match no structure: 'Heart*'",
         )
 
