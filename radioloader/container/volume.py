@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from radioloader.geometry import grid_distance, plane_axis, spacing
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, VolumeRef
+
+if TYPE_CHECKING:
+    from radioloader.container.dicom_seg import Segments
 
 __all__ = ["Volume"]
 
@@ -186,6 +190,79 @@ class Volume:
         values = values.astype(narrow.get(values.dtype.name, values.dtype), copy=False)
         placed = self._on_source_grid(values, nearest=values.dtype.kind != "f")
         write_nifti(path, placed, block=self._detail("header"), dtype=values.dtype)
+
+    def to_dicom_seg(
+        self,
+        path: str | os.PathLike[str],
+        segments: Segments | None = None,
+        *,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        segmentation_type: str = "BINARY",
+    ) -> dict[int, int]:
+        """Write a volume of classes as a DICOM segmentation (SEG, PS3.3 A.51) of the images that it was made on.
+
+        Those are the DICOM instances that it was ingested from or with; for what was computed (predictions), those of its subject's image
+        on the same grid.
+
+        Args:
+            path: The file.
+            segments: Name of each class, by class or in their order from 1 (or :class:`~radioloader.formats.dicom.segwrite.SegmentSpec`);
+                None names them by number.
+            source: DICOM files of the images, or their folder: patient and study are copied from them. None leaves the patient empty; of a
+                pseudonymised store they are needed, since it does not know the UIDs.
+            segmentation_type: ``"BINARY"``, ``"LABELMAP"``, or ``"FRACTIONAL"`` for values from 0 to 1.
+
+        Returns:
+            Number of the segment by class.
+
+        Raises:
+            ConfigError: No DICOM image is known, or an argument does not fit.
+            GridMismatchError: ``source`` does not hold the images.
+            ReadError: The array is missing, damaged or out of reach.
+        """
+        return self.save_dicom_seg(self.to_numpy(), path, segments, source=source, segmentation_type=segmentation_type)
+
+    def save_dicom_seg(
+        self,
+        array: npt.ArrayLike,
+        path: str | os.PathLike[str],
+        segments: Segments | None = None,
+        *,
+        source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        segmentation_type: str = "BINARY",
+    ) -> dict[int, int]:
+        """Write an array that was computed on this volume as a DICOM segmentation of its images; see :meth:`to_dicom_seg`.
+
+        Args:
+            array: (X, Y, Z) classes on the stored grid; or (X, Y, Z, C) channels of 0 and 1, which may overlap.
+            path: The file.
+            segments: As for :meth:`to_dicom_seg`.
+            source: As for :meth:`to_dicom_seg`.
+            segmentation_type: As for :meth:`to_dicom_seg`.
+
+        Raises:
+            ShapeError: ``array`` is not on this grid.
+        """
+        from radioloader.container.dicom_seg import find_origin, save_seg
+
+        values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+        if values.shape[:3] != self.shape[:3] or values.ndim not in (3, 4):
+            raise ShapeError(
+                f"the array has shape {values.shape}, but {self.ref.describe()} has the grid {self.shape[:3]}"
+            )
+        if values.dtype.kind == "f" and segmentation_type != "FRACTIONAL" and (values == np.rint(values)).all():
+            values = values.astype(np.int64)
+        origin = find_origin(self._snapshot, self._collection, self._place)
+        return save_seg(
+            path,
+            values,
+            self.affine,
+            origin,
+            segments,
+            source=source,
+            segmentation_type=segmentation_type,
+            where=self.ref.describe(),
+        )
 
     def _on_source_grid(self, voxels: npt.NDArray[Any], *, nearest: bool) -> npt.NDArray[Any]:
         shape, affine = grid_of(self._detail("header"))

@@ -114,8 +114,9 @@ class StoredSources:
                     continue
                 reasons[subject] = (
                     f"{path} is in the store already, as subject {min(owners)!r} in collection {collection_of(name)!r}; now it would come "
-                    f"in a second time, as subject {subject!r}; give it the id that it has, with subject_regex (--subject-regex) or a mapping "
-                    "from subject id to path; or ingest into a new store; or, when it is another patient's, give that file a path of its own"
+                    f"in a second time, as subject {subject!r}; give it the id that it has, with subject_regex (--subject-regex) or a "
+                    "mapping from subject id to path; or ingest into a new store; or, when it is another patient's, give that file a path "
+                    "of its own"
                 )
                 break
         return reasons

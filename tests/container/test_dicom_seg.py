@@ -1,0 +1,175 @@
+"""Classes that were computed on DICOM images, back to DICOM: read again by highdicom, and on the right slices of the right images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import radioloader as rl
+from radioloader.errors import ConfigError, GridMismatchError, ShapeError
+from radioloader.formats.dicom.seg import read_segments
+from tests.formats.dicom.make import real_volume, rotation, tilt, write_series
+
+pytest.importorskip("highdicom")
+
+SHAPE = (40, 36, 9)
+
+
+def stored(tmp_path: Path, affine: Any = None, **options: Any) -> tuple[rl.RadiObject, Path, Any, Any]:
+    """A store with one CT, the folder that it came from, and the voxels and affine of the files."""
+    voxels, plain = real_volume(SHAPE)
+    affine = plain if affine is None else affine(plain)
+    folder = tmp_path / "dicom"
+    write_series(folder, voxels, affine)
+    report = rl.ingest(tmp_path / "store", {"CT": folder}, workers=1, **options)
+    assert report.ok, report
+    return rl.open(tmp_path / "store"), folder, voxels, affine
+
+
+def classes(shape: tuple[int, ...], seed: int = 0) -> Any:
+    labels = np.zeros(shape, np.uint8)
+    labels[3:9, 4:20, 2:5] = 1
+    labels[10:30, 5:9, 4:8] = 2
+    labels[np.random.default_rng(seed).integers(0, shape[0], 5), 3, 6] = 3
+    return labels
+
+
+def read_back(path: Path, files: Path) -> Any:
+    """The classes (X, Y, Z) on the grid of the files, as highdicom reads them."""
+    import highdicom as hd
+    import pydicom
+
+    seg = hd.seg.segread(path)
+    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in sorted(files.iterdir())]
+    images.sort(
+        key=lambda image: image.ImagePositionPatient @ np.cross(*np.reshape(image.ImageOrientationPatient, (2, 3)))
+    )
+    found = seg.get_pixels_by_source_instance(
+        [image.SOPInstanceUID for image in images],
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
+        ignore_spatial_locations=True,
+    )
+    return np.asarray(found).transpose(2, 1, 0), seg
+
+
+@pytest.mark.parametrize("segmentation_type", ["BINARY", "LABELMAP"])
+@pytest.mark.parametrize("orientation", [None, "RAS", "PIL"])
+def test_an_array_on_a_volume(tmp_path: Path, orientation: str | None, segmentation_type: str) -> None:
+    store, folder, voxels, affine = stored(tmp_path, orientation=orientation)
+    volume = store.CT.iloc[0]
+    labels = classes(SHAPE)
+    from radioloader.formats.orientation import turn
+    from radioloader.geometry import axcodes
+
+    on_volume = turn(labels, axcodes(affine), volume.axcodes)
+    names = {1: "liver", 2: "tumour", 3: "vessel"}
+    assert volume.save_dicom_seg(on_volume, tmp_path / "seg.dcm", names, segmentation_type=segmentation_type) == {
+        1: 1,
+        2: 2,
+        3: 3,
+    }
+    found, seg = read_back(tmp_path / "seg.dcm", folder)
+    np.testing.assert_array_equal(found, labels)
+    assert [seg.get_segment_description(number).segment_label for number in (1, 2, 3)] == list(names.values())
+    assert seg.PatientID in ("", None)
+    assert voxels.shape == labels.shape
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: rotation((20, -15, 40)) @ a, lambda a: tilt(a, 14)], ids=["oblique", "tilted"]
+)
+def test_oblique_and_tilted_stacks(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    store, _, _, affine = stored(tmp_path, change)
+    volume = store.CT.iloc[0]
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-4)
+    labels = classes(SHAPE)
+    volume.save_dicom_seg(labels, tmp_path / "seg.dcm", ["a", "b", "c"])
+    found = dict(read_segments(tmp_path / "seg.dcm", volume.dicom.grid))
+    assert {segment.label: mask.sum() for segment, mask in found.items()} == {
+        name: (labels == value).sum() for value, name in enumerate("abc", 1)
+    }
+    for segment, mask in found.items():
+        np.testing.assert_array_equal(mask, labels == segment.number)
+
+
+def test_patient_and_study_come_from_the_files(tmp_path: Path) -> None:
+    store, folder, _, _ = stored(tmp_path)
+    labels = classes(SHAPE)
+    store.CT.iloc[0].save_dicom_seg(labels, tmp_path / "seg.dcm", ["a", "b", "c"], source=folder)
+    found, seg = read_back(tmp_path / "seg.dcm", folder)
+    np.testing.assert_array_equal(found, labels)
+    import pydicom
+
+    image = pydicom.dcmread(next(folder.iterdir()))
+    assert (seg.PatientID, seg.StudyInstanceUID) == (image.PatientID, image.StudyInstanceUID)
+    assert seg.PatientID
+
+
+def test_a_pseudonymised_store_needs_the_files(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef0123456789abcdef")
+    store, folder, _, _ = stored(tmp_path, pseudonymize=key)
+    volume = store.CT.iloc[0]
+    import pydicom
+
+    uids = {pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in folder.iterdir()}
+    kept = {sop for frames in volume.dicom.slices for sop, _ in frames}
+    assert len(kept) == SHAPE[2]
+    assert not kept & uids
+    assert volume.dicom.pseudonymized
+    with pytest.raises(ConfigError, match="give their files: source="):
+        volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm")
+    volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=sorted(folder.iterdir()))
+    found, _ = read_back(tmp_path / "seg.dcm", folder)
+    np.testing.assert_array_equal(found, classes(SHAPE))
+
+
+def test_a_prediction_finds_its_image(tmp_path: Path) -> None:
+    import torch
+
+    store, folder, voxels, _ = stored(tmp_path)
+
+    def above(batch: torch.Tensor) -> torch.Tensor:
+        return torch.cat([batch * 0 + float(voxels.mean()), batch], dim=1)
+
+    rl.predict(
+        tmp_path / "store", above, image="CT", out="above", patch_size=(16, 16, 8), model_id="above", progress=False
+    )
+    prediction = rl.open(tmp_path / "store").above.iloc[0]
+    assert prediction.to_dicom_seg(tmp_path / "seg.dcm", {1: "bright"}) == {1: 1}
+    found, seg = read_back(tmp_path / "seg.dcm", folder)
+    np.testing.assert_array_equal(found, voxels > voxels.mean())
+    assert seg.get_segment_description(1).segment_label == "bright"
+    store.close()
+
+
+def test_probabilities_are_fractional(tmp_path: Path) -> None:
+    store, folder, voxels, _ = stored(tmp_path)
+    share = (voxels - voxels.min()) / np.ptp(voxels).astype(np.float32)
+    store.CT.iloc[0].save_dicom_seg(share, tmp_path / "seg.dcm", ["bright"], segmentation_type="FRACTIONAL")
+    grid = store.CT.iloc[0].dicom.grid
+    ((_, values),) = read_segments(tmp_path / "seg.dcm", grid, values=True)
+    np.testing.assert_allclose(values, share, atol=0.5 / 255 + 1e-6)
+    assert folder.is_dir()
+
+
+def test_what_cannot_be_written_says_why(tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    store, folder, voxels, _ = stored(tmp_path)
+    volume = store.CT.iloc[0]
+    with pytest.raises(ShapeError, match=r"shape \(9, 36, 40\), but .* has the grid \(40, 36, 9\)"):
+        volume.save_dicom_seg(classes(SHAPE).T, tmp_path / "seg.dcm")
+    other = tmp_path / "other"
+    write_series(other, voxels[:, :, :5], real_volume(SHAPE)[1], series="1.2.3.4")
+    with pytest.raises(GridMismatchError, match="holds no series on its grid"):
+        volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=other)
+    write_image(tmp_path / "images" / "a.nii.gz", voxels)
+    rl.ingest(tmp_path / "plain", {"CT": tmp_path / "images"}, workers=1)
+    with pytest.raises(ConfigError, match="does not come from DICOM"):
+        rl.open(tmp_path / "plain").CT.iloc[0].save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm")
+    assert not (tmp_path / "seg.dcm").exists()
+    assert folder.is_dir()
