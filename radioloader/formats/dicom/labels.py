@@ -158,7 +158,7 @@ def combine(
 
 
 def _put(labels: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> dict[int, int]:
-    """Write a class where the mask is and no other class; gives how many voxels of it each other class has."""
+    """Write a class where the mask is; gives how many voxels each other class had there."""
     if mask.flags.f_contiguous:
         labels, mask = labels.T, mask.T  # along memory
     taken: dict[int, int] = {}
@@ -166,12 +166,11 @@ def _put(labels: npt.NDArray[Any], mask: npt.NDArray[np.bool_], value: int) -> d
         if not inside.any():
             continue
         there = plane[inside]
-        free = there == 0
-        if not free.all():
-            others, counts = np.unique(there[~free & (there != value)], return_counts=True)
+        if there.any():
+            others, counts = np.unique(there[(there != 0) & (there != value)], return_counts=True)
             for other, count in zip(others.tolist(), counts.tolist(), strict=True):
                 taken[other] = taken.get(other, 0) + count
-        plane[inside] = np.where(free, value, there)
+        plane[inside] = value
     return taken
 
 

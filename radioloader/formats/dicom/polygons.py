@@ -11,8 +11,8 @@ Patch = tuple[slice, slice, npt.NDArray[np.bool_]]
 """Ranges of x and of y, and the mask (x, y) there; it is False everywhere else."""
 
 _SNAP = 2.0**20
-"""Places are rounded to this part of a pixel (1e-6), so that a vertex or an edge that was drawn through a centre still runs through it
-after the rounding of an oblique affine."""
+"""Vertices are rounded to this part of a pixel (1e-6), so that one that was drawn on a centre lies on it whatever an oblique affine did to
+its last digits."""
 
 
 def even_odd(polygon: npt.NDArray[np.float64], shape: tuple[int, int]) -> Patch:
@@ -45,8 +45,7 @@ def even_odd(polygon: npt.NDArray[np.float64], shape: tuple[int, int]) -> Patch:
     edge = np.repeat(np.arange(len(places)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     (x, y), (dx, dy) = start[edge].T, (end - start)[edge].T
-    crossing = np.round((x + (row - y) * dx / dy) * _SNAP) / _SNAP
-    column = np.clip(np.ceil(crossing), low[0], high[0]).astype(np.intp)
+    column = np.clip(np.ceil(x + (row - y) * dx / dy), low[0], high[0]).astype(np.intp)
     # One column more takes the crossings behind the last pixel, which change none.
     turns = np.bincount((row - low[1]) * (width + 1) + column - low[0], minlength=height * (width + 1))
     inside = np.bitwise_xor.accumulate((turns & 1).astype(np.bool_).reshape(height, width + 1), axis=1)
