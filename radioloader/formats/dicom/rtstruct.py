@@ -117,13 +117,12 @@ def read_rtstruct(path: str | os.PathLike[str]) -> StructureSet:
     pydicom = require("pydicom", extra="dicom")
     try:
         with _quiet():
-            return _structure_set(pydicom.dcmread(path, specific_tags=_TAGS), path)
+            # force: planning systems also write the bare data set, without the header of PS3.10. The SOP class tells it from other files.
+            return _structure_set(pydicom.dcmread(path, specific_tags=_TAGS, force=True), path)
     except FormatError:
         raise
     except FileNotFoundError:
         raise FormatError(f"{path}: the file does not exist") from None
-    except pydicom.errors.InvalidDicomError:
-        raise FormatError(f"{path}: not a DICOM file (no 'DICM' after its first 128 bytes)") from None
     except Exception as error:  # pydicom has no root of its errors, and broken bytes raise many kinds
         raise FormatError(f"{path}: broken or truncated structure set: {error}; fetch or export it again") from error
 
@@ -153,7 +152,10 @@ def _structure_set(dataset: Any, path: Path) -> StructureSet:
             )
     kind = str(dataset.get("SOPClassUID", ""))
     if kind != _SOP_CLASS:
-        raise FormatError(f"{path}: not an RT Structure Set: its SOPClassUID is {kind or 'missing'}, not {_SOP_CLASS}")
+        found = (
+            f"its SOPClassUID is {kind}, not {_SOP_CLASS}" if kind else "no DICOM file, or one without a SOPClassUID"
+        )
+        raise FormatError(f"{path}: not an RT Structure Set: {found}")
     for keyword in ("StructureSetROISequence", "ROIContourSequence"):
         if not dataset.get(keyword):
             raise FormatError(f"{path}: the structure set has no {keyword}, so it outlines nothing; export it again")

@@ -204,7 +204,7 @@ def test_files_that_are_no_structure_sets(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"none\.dcm: the file does not exist"):
         read_rtstruct(tmp_path / "none.dcm")
     (tmp_path / "text.dcm").write_text("no DICOM, but long enough for a preamble" * 9)
-    with pytest.raises(FormatError, match=r"text\.dcm: not a DICOM file"):
+    with pytest.raises(FormatError, match=r"text\.dcm"):
         read_rtstruct(tmp_path / "text.dcm")
     (tmp_path / "empty.dcm").touch()
     with pytest.raises(FormatError, match=r"empty\.dcm"):
@@ -235,6 +235,25 @@ def test_a_truncated_file_is_refused_or_whole(
             assert [len(s.contours) for s in found.structures] == [2, 2, 2]
             assert all(len(c.points) == 4 for s in found.structures for c in s.contours)
     assert refused > 100
+
+
+def test_a_data_set_without_the_header_of_a_file(tmp_path: Path) -> None:
+    whole = write_rtstruct(tmp_path / "rs.dcm", GRID, {"a": SQUARES}, implicit=True).read_bytes()
+    (tmp_path / "bare.dcm").write_bytes(whole[whole.index(b"\x08\x00\x16\x00") :])
+    assert len(read_rtstruct(tmp_path / "bare.dcm").structures[0].contours) == 2
+
+
+def test_a_structure_set_of_others() -> None:
+    """The one in pydicom's wheel: a bare data set with a patient outline and two isocentres."""
+    from pydicom.data import get_testdata_file
+
+    found = read_rtstruct(str(get_testdata_file("rtstruct.dcm")))
+    assert [(s.name, [contour.kind for contour in s.contours]) for s in found.structures] == [
+        ("patient", ["CLOSED_PLANAR"] * 3),
+        ("Isocenter 1", ["POINT"]),
+        ("Isocenter 2", ["POINT"]),
+    ]
+    assert {structure.frame_of_reference for structure in found.structures} == set(found.frames_of_reference)
 
 
 def test_without_pydicom_the_error_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
