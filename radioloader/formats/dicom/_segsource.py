@@ -8,7 +8,7 @@ written by us: the grid knows the frames of every slice.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,15 +97,29 @@ def _from_files(grid: ImageGrid, source: Sequence[str | os.PathLike[str]]) -> An
                     f"{grid.series or 'unknown'}; give the DICOM files of that image"
                 )
             if template is None:
-                dataset.decode()
                 template, patient = Dataset(), dataset.get("PatientID")
-                for element in dataset:
-                    lossy = str(element.keyword).startswith("LossyImageCompression")
-                    if (element.tag.group in _GROUPS and not element.tag.is_private) or lossy:
-                        template.add(element)
+                for element in _elements(dataset):
+                    template.add(element)
             elif dataset.get("PatientID") != patient:
                 raise ConfigError(f"{path}: its PatientID is not that of {source[0]}; all files must be of one image")
     return template
+
+
+def _elements(dataset: Any) -> Iterator[Any]:
+    """What highdicom may take over, as text that does not depend on the file's character set."""
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(dataset.keys()):
+        lossy = str(keyword_for_tag(tag)).startswith("LossyImageCompression")
+        if tag.is_private or not (tag.group in _GROUPS or lossy):
+            continue
+        try:
+            element = dataset[tag]
+            for item in element.value if element.VR == "SQ" else ():
+                item.decode()
+        except Exception:  # a value that is not of its kind, in something that is not needed
+            continue
+        yield element
 
 
 def _set_right(template: Any) -> None:

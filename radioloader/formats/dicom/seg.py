@@ -97,9 +97,10 @@ def read_segments(
     placed = [(frame, lattice.place(frame, header.rows, header.columns)) for frame in header.frames]
     _check_unique(placed, grid, path)
     wanted = [segment for segment in header.info.segments if segments is None or segment.number in segments]
-    arrays = _labelled if header.info.segmentation_type == "LABELMAP" else _stacked
     dtype = np.dtype(np.float32 if values else np.bool_)
-    return arrays(path, header, pixels, grid, placed, wanted, dtype, fraction, outside == "drop")
+    if header.info.segmentation_type == "LABELMAP":
+        return _labelled(path, header, pixels, grid, placed, wanted, dtype, outside == "drop")
+    return _stacked(path, header, pixels, grid, placed, wanted, dtype, outside == "drop", fraction)
 
 
 def _check_reference(info: SegInfo, grid: ImageGrid, path: Path) -> None:
@@ -142,8 +143,8 @@ def _stacked(
     placed: _Placed,
     wanted: list[Segment],
     dtype: np.dtype[Any],
-    fraction: float,
     drop: bool,
+    fraction: float,
 ) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
     """BINARY and FRACTIONAL: a frame shows one segment."""
     frames: dict[int | None, _Placed] = {}
@@ -179,7 +180,6 @@ def _labelled(
     placed: _Placed,
     wanted: list[Segment],
     dtype: np.dtype[Any],
-    fraction: float,
     drop: bool,
 ) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
     """LABELMAP: a frame shows all segments, so that all frames are read once, before the first mask."""
@@ -187,7 +187,7 @@ def _labelled(
     described[[header.background, *(segment.number for segment in header.info.segments)]] = True
     labels = np.full(grid.shape, header.background, np.uint8 if header.bits == 8 else np.uint16, order="F")
     missed = 0
-    with open(path, "rb") as stream, explained(path):
+    with explained(path), open(path, "rb") as stream:
         pixels.attach(stream)
         for frame, placement in placed:
             stored = pixels[frame.index]

@@ -282,6 +282,8 @@ def _segmentation(
     gaps = np.abs(np.diff(grid.origins @ normal))
     thickness = float(np.median(gaps)) if len(gaps) else float(abs(axes[:, 2] @ normal))
     even = not len(gaps) or float(np.ptp(gaps)) < 1e-3 * thickness
+    measures = PixelMeasuresSequence([rows, columns], thickness, thickness if even else None)
+    orientation = PlaneOrientationSequence("PATIENT", [*(axes[:, 0] * LPS / columns), *(axes[:, 1] * LPS / rows)])
     seg = Segmentation(
         [template],
         pixels,
@@ -300,12 +302,13 @@ def _segmentation(
         content_label="SEGMENTATION",
         series_description=series_description,
         specific_character_set="ISO_IR 192",
-        pixel_measures=PixelMeasuresSequence([rows, columns], thickness, thickness if even else None),
-        plane_orientation=PlaneOrientationSequence(
-            "PATIENT", [*(axes[:, 0] * LPS / columns), *(axes[:, 1] * LPS / rows)]
-        ),
+        pixel_measures=measures,
+        plane_orientation=orientation,
         plane_positions=[PlanePositionSequence("PATIENT", origin * LPS) for origin in grid.origins],
     )
+    # highdicom takes the template's where they are nearly the same.
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = measures, orientation
     if segmentation_type == "BINARY" and seg.Rows * seg.Columns < 8:
         _pack_anew(seg)
     for item in seg.SegmentSequence:

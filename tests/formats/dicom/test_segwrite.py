@@ -74,6 +74,26 @@ def test_highdicom_makes_the_same_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, labels)
 
 
+def test_nearly_axial(tmp_path: Path) -> None:
+    """A turn of 0.0001 is kept: over 500 mm it is a shift of the tolerance."""
+    grid = make_grid(Shape("axial", (23, 19, 8)))
+    c, s = np.cos(1e-4), np.sin(1e-4)
+    affine = grid.affine.copy()
+    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ affine[:3, :3]
+    grid = replace(grid, affine=affine)
+    write_seg(tmp_path / "seg.dcm", LABELS, grid, NAMES)
+    shared = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
+    cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    np.testing.assert_allclose(cosines, (affine[:3, :2] / [0.8, 0.9]).T * LPS, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["tilted", "irregular"])
+def test_what_is_no_box_is_none_to_others(tmp_path: Path, kind: str) -> None:
+    grid = make_grid(Shape(kind, (23, 19, 8)))
+    write_seg(tmp_path / "seg.dcm", LABELS, grid, NAMES)
+    assert hd.seg.segread(tmp_path / "seg.dcm").get_volume_geometry() is None
+
+
 @pytest.mark.parametrize("size", [(24, 20, 8), (3, 1, 8), (7, 5, 3), (1, 1, 2)])
 @pytest.mark.parametrize("segmentation_type", TYPES)
 def test_any_size(tmp_path: Path, size: Any, segmentation_type: Any) -> None:
@@ -270,12 +290,13 @@ def test_odd_headers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert not dataset.PatientBirthDate
     assert not dataset.StudyDate
     assert "Mustermann" not in caplog.text
-    bare = write_series(tmp_path / "bare", GRID)
+    bare = write_series(tmp_path / "bare", GRID, ExposureTime=12345)
     for path in bare:
         image = pydicom.dcmread(path)
         for name in ("PatientName", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "SliceThickness"):
             del image[name]
         image.save_as(path)
+        path.write_bytes(path.read_bytes().replace(b"12345 ", b"12,3.4"))  # an integer that is none
     write_seg(tmp_path / "seg.dcm", LABELS, GRID, NAMES, source=bare)
     assert pydicom.dcmread(tmp_path / "seg.dcm").PatientID == "p-17"
 
