@@ -155,7 +155,7 @@ class Frame:
 def frames_of(grid: ImageGrid, mask: np.ndarray, segment: int = 1) -> list[Frame]:
     """Frames of a mask (X, Y, Z) on the grid's own slices, empty ones left out."""
     return [
-        Frame(segment, mask[:, :, k].T, grid.origins[k], grid.slices[k][0])
+        Frame(segment, mask[:, :, k].T, grid.origins[k], grid.slices[k][-1])
         for k in range(grid.shape[2])
         if mask[:, :, k].any()
     ]

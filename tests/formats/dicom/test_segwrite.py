@@ -75,9 +75,9 @@ def test_highdicom_makes_the_same_volume(tmp_path: Path) -> None:
 
 
 def test_nearly_axial(tmp_path: Path) -> None:
-    """A turn of 0.0001 is kept: over 500 mm it is a shift of the tolerance."""
+    """A turn that highdicom takes for none is kept."""
     grid = make_grid(Shape("axial", (23, 19, 8)))
-    c, s = np.cos(1e-4), np.sin(1e-4)
+    c, s = np.cos(5e-6), np.sin(5e-6)
     affine = grid.affine.copy()
     affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ affine[:3, :3]
     grid = replace(grid, affine=affine)
