@@ -19,6 +19,7 @@ from radioloader.formats.dicom.mosaic import is_mosaic, mosaic_frames
 from radioloader.formats.dicom.references import references
 from radioloader.formats.dicom.tags import technical_values
 from radioloader.formats.dicom.values import integer, number, text, vector
+from radioloader.formats.dicom.view import HeaderView
 
 __all__ = ["open_dataset", "quiet", "read_instance", "read_instances"]
 
@@ -27,6 +28,8 @@ _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED}
+
+_Known = dict[tuple[str, str, str, str], SeriesFacts]
 
 VOLUMES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
@@ -62,15 +65,17 @@ def quiet() -> Iterator[None]:
 def read_instances(paths: Iterable[str], keep_tags: Iterable[str] = ()) -> list[Instance | Ignored]:
     """:func:`read_instance` of each file."""
     with quiet():
-        return [read_instance(path, keep_tags) for path in paths]
+        known: _Known = {}
+        return [read_instance(path, keep_tags, known) for path in paths]
 
 
-def read_instance(path: str, keep_tags: Iterable[str] = ()) -> Instance | Ignored:
+def read_instance(path: str, keep_tags: Iterable[str] = (), known: _Known | None = None) -> Instance | Ignored:
     """What a file is. Never raises for what is in a file: a folder holds anything.
 
     Args:
         path: The file.
         keep_tags: Attributes to keep besides the technical ones.
+        known: Series whose facts are known already; that of this file is added.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -79,7 +84,7 @@ def read_instance(path: str, keep_tags: Iterable[str] = ()) -> Instance | Ignore
             start = stream.read(132)
             if start[128:] != b"DICM" and not _without_preamble(start):
                 return Ignored(path, "not DICOM" if start else "empty file")
-            return _read(path, stream, keep_tags, marked=start[128:] == b"DICM")
+            return _read(path, stream, keep_tags, {} if known is None else known, marked=start[128:] == b"DICM")
     except OSError as error:
         return Ignored(path, f"cannot be read: {error.strerror or error}", broken=True)
     except MemoryError:
@@ -130,8 +135,10 @@ def _check_inflated(stream: BinaryIO) -> None:
                 )
 
 
-def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], *, marked: bool) -> Instance | Ignored:
-    dataset = open_dataset(path, stream)
+def _read(
+    path: str, stream: BinaryIO, keep_tags: Iterable[str], known: _Known, *, marked: bool
+) -> Instance | Ignored:
+    dataset = HeaderView(open_dataset(path, stream))
     sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
     if sop_class == _DICOMDIR:
         return Ignored(path, "DICOMDIR")
@@ -141,15 +148,18 @@ def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], *, marked: bool
             return Ignored(path, "not DICOM")
         missing = "SOPClassUID" if not sop_class else "SeriesInstanceUID"
         return Ignored(path, f"broken DICOM: it has no {missing}", broken=True)
-    facts = SeriesFacts(
-        patient=(text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")),
-        study=text(dataset, "StudyInstanceUID"),
-        series=series,
-        modality=text(dataset, "Modality"),
-        number=integer(dataset, "SeriesNumber"),
-        description=text(dataset, "SeriesDescription"),
-        tags=technical_values(dataset, keep_tags),
-    )
+    key = (text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID"), text(dataset, "StudyInstanceUID"), series)
+    if key not in known:
+        known[key] = SeriesFacts(
+            patient=key[:2],
+            study=key[2],
+            series=series,
+            modality=text(dataset, "Modality"),
+            number=integer(dataset, "SeriesNumber"),
+            description=text(dataset, "SeriesDescription"),
+            tags=technical_values(dataset, keep_tags),
+        )
+    facts = known[key]
     sop = text(dataset, "SOPInstanceUID")
     size = os.path.getsize(path)
     if sop_class in _SEG or sop_class == _RTSTRUCT:

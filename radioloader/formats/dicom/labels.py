@@ -134,6 +134,7 @@ def combine(
     for name, mask in masks:
         number = classes.values.get(name)
         if number is None:
+            del mask
             continue
         if shape not in (None, mask.shape):
             raise ShapeError(f"{where}: the mask of {name!r} has shape {mask.shape}, those before it {shape}")
@@ -143,7 +144,9 @@ def combine(
         if title not in volumes:
             dtype = classes.dtype if on_overlap == "error" else np.dtype(np.uint8)
             volumes[title] = np.zeros_like(mask, dtype, order="K", subok=False)
-        for other, count in _put(volumes[title], mask, value).items():
+        taken = _put(volumes[title], mask, value)
+        del mask  # before the next one is made
+        for other, count in taken.items():
             shared.append(
                 f"{name!r} (class {number}) and {_listed(members[other])} (class {other}) share {count} voxels"
             )
