@@ -58,7 +58,7 @@ class DicomSeries:
             "on_tilt": policy.on_tilt,
             "on_irregular": policy.on_irregular,
             "slice_tolerance_mm": policy.tolerance_mm,
-            "suv": policy.suv,
+            "suv": policy.suv if self.volume.facts.modality == "PT" else "",
             "pseudonymized": bool(self.pseudonyms),
             "tags": sorted(self.volume.facts.tags),
         }

@@ -140,7 +140,8 @@ def test_interrupted_it_leaves_no_process(store_uri: str) -> None:
         assert out == ""
         _, alive = psutil.wait_procs(workers, timeout=30)
         assert alive == []
-        assert err.splitlines()[-1:] == ["interrupted"]
+        # Not the last line always: torch's half-made iterator may complain when it is thrown away.
+        assert "interrupted" in err.splitlines()
     finally:
         process.kill()
         process.communicate()
