@@ -10,9 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-import pytest
+# Workers of pytest-xdist share the cores: else each has as many threads of OpenMP as there are cores, which wait for each other in
+# busy loops and so take most of the time. Before torch is imported; processes that tests start inherit it. `make stress` has no workers.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _threads)))
+
+import nibabel as nib  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 STRESS = bool(os.environ.get("RADIOLOADER_STRESS"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
