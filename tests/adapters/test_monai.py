@@ -100,7 +100,7 @@ def test_the_sample_is_monais_voxel_for_voxel(make: Callable[..., Dataset], data
 
 def test_whole_volumes_for_validation(datalist: list[dict[str, Any]], store: str) -> None:
     transform = mt.Compose(prefix())
-    dataset = Dataset(datalist, transform, store=store, progress=False)
+    dataset = Dataset(datalist, transform, store=store, progress=False, num_workers=1)
     for item, sample in zip(datalist, dataset, strict=True):
         expected = transform(item)
         for key in KEYS:
@@ -148,7 +148,8 @@ def test_batches_depend_on_seed_and_epoch_alone(make: Callable[..., Dataset]) ->
         "one": {"num_workers": 0, "num_threads": 0},
         "threads": {"num_threads": 2},
         "fork": {"num_workers": 2, "multiprocessing_context": "fork"},
-        "spawn": {"num_workers": 1, "multiprocessing_context": "spawn"},
+        # One process for both epochs: it imports MONAI.
+        "spawn": {"num_workers": 1, "multiprocessing_context": "spawn", "persistent_workers": True},
     }.items():
         loader = rl.DataLoader(make(seed=3), batch_size=2, shuffle=True, **arguments)
         epochs[name] = [[total(batch) for batch in loader] for _ in range(2)]

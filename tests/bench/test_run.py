@@ -40,13 +40,21 @@ def quick(uri: str, **arguments: Any) -> Any:
     return run_bench(uri, **{"patch_size": 8, "seconds": 0.5, "max_parallel": 1, "seed": 0} | arguments)
 
 
+@pytest.fixture(scope="module")
+def measured(store_uri: str) -> tuple[Any, list[str]]:
+    """A report of the shared store, and the steps that were told on the way."""
+    steps: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("radioloader.bench.run._GRACE_S", 100.0)
+        return quick(store_uri, on_step=steps.append), steps
+
+
 def double(sample: dict[str, Any]) -> dict[str, Any]:
     return {**sample, "image": 2 * sample["image"]}
 
 
-def test_everything_is_measured(store_uri: str) -> None:
-    steps: list[str] = []
-    report = quick(store_uri, on_step=steps.append)
+def test_everything_is_measured(measured: tuple[Any, list[str]]) -> None:
+    report, steps = measured
     alone = [figure.way.what for figure in report.figures if not figure.way.parallel]
     assert alone == EVERYTHING
     settings = [(f.way.num_threads, f.way.num_workers) for f in report.figures if f.way.what == "patches"]
@@ -65,8 +73,8 @@ def test_everything_is_measured(store_uri: str) -> None:
     assert steps[:3] == ["opening the store", "patches, first pass", "patches, num_workers=0, num_threads=0"]
 
 
-def test_all_figures_turn_into_json(store_uri: str) -> None:
-    report = quick(store_uri)
+def test_all_figures_turn_into_json(measured: tuple[Any, list[str]]) -> None:
+    report, _ = measured
     data = json.loads(json.dumps(report.to_dict()))
     assert data["collections"][0]["tiles"] == [[8, 8, 8]]
     assert data["figures"][0]["rate"]["per_s"] == report.figures[0].rate.per_s
@@ -171,20 +179,20 @@ def test_numbers_that_are_tried(most: int, steps: list[int]) -> None:
     assert ladder(most) == steps
 
 
-def test_doubts(store_uri: str) -> None:
+def test_doubts(measured: tuple[Any, list[str]]) -> None:
     quiet = {"load": 0.2, "cores": 2}
     assert _doubts([], quiet) == []
     assert _doubts([], {"load": None, "cores": 2}) == []
     assert _doubts([], {"load": 1.6, "cores": 2}) == [
         "the machine was busy when this began (load 1.6 on 2 cores): run it again when nothing else runs"
     ]
-    figure = quick(store_uri).figures[0]
+    figure = measured[0].figures[0]
     uneven = replace(figure, rate=replace(figure.rate, lowest=100.0, highest=180.0))
     assert _doubts([uneven], quiet) == ["rates scattered by up to 1.8 times within one measurement"]
 
 
-def test_the_better_of_two_measurements_counts(store_uri: str) -> None:
-    figure = quick(store_uri).figures[0]
+def test_the_better_of_two_measurements_counts(measured: tuple[Any, list[str]]) -> None:
+    figure = measured[0].figures[0]
     slow, fast = (replace(figure, rate=replace(figure.rate, per_s=value)) for value in (100.0, 120.0))
     missing = replace(figure, rate=None, missing="the time was up")
     assert _better(slow, fast) == _better(fast, slow) == fast

@@ -46,8 +46,11 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_whole_run(cli: Cli, store_uri: str, tmp_path: Path) -> None:
-    done = cli("bench", "--store", store_uri, *QUICK, "--json", tmp_path / "bench.json")
+def test_a_whole_run_with_an_object_of_a_module_as_transform(
+    cli: Cli, store_uri: str, own_module: str, tmp_path: Path
+) -> None:
+    options = ("--transform", f"{own_module}:scale", "--json", tmp_path / "bench.json")
+    done = cli("bench", "--store", store_uri, *QUICK, *options)
     assert done.status == 0, done.err
     assert done.err == ""
     lines = done.out.splitlines()
@@ -60,6 +63,7 @@ def test_a_whole_run(cli: Cli, store_uri: str, tmp_path: Path) -> None:
     assert data["options"]["label"] == "seg"
     assert len(data["figures"]) >= 9
     assert f"What limits: {data['limit']}" in done.out.replace("\n  ", " ")
+    assert "transform Scale (patches only)" in done.out.replace("\n  ", " ")
 
 
 def test_options_reach_the_bench(cli: Cli, store_uri: str, own_module: str, tmp_path: Path) -> None:
@@ -75,12 +79,6 @@ def test_options_reach_the_bench(cli: Cli, store_uri: str, own_module: str, tmp_
     assert (options["transform"], options["max_parallel"], options["seconds"]) == ("count", 1, 0.2)
     assert sys.modules[own_module].calls > 0
     assert "waiting: of a model that takes 5 ms a batch" in done.out
-
-
-def test_an_object_of_a_module_is_a_transform(cli: Cli, store_uri: str, own_module: str) -> None:
-    done = cli("bench", "--store", store_uri, *QUICK, "--transform", f"{own_module}:scale")
-    assert done.status == 0, done.err
-    assert "transform Scale (patches only)" in done.out.replace("\n  ", " ")
 
 
 def error(done: Any) -> str:
