@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -22,6 +23,12 @@ import pytest  # noqa: E402
 
 STRESS = bool(os.environ.get("RADIOLOADER_STRESS"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay until the end: garbage collection, of which radioloader's tests cause much, need not visit them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
