@@ -203,14 +203,13 @@ def brain_store(datalist: list[dict[str, Any]], tmp_path_factory: pytest.TempPat
     return uri
 
 
-@pytest.fixture
-def torchrun(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+@pytest.fixture(scope="session")
+def torchrun(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, Any]]]:
     """``torchrun(script, world, *arguments)`` runs the text of a script on every rank, and gives what each rank wrote as JSON to
     ``Path(sys.argv[1]) / f"{rank}.json"``."""
 
     def run(script: str, world: int, *arguments: Any, timeout: float = 240) -> list[dict[str, Any]]:
-        out = tmp_path / f"out-{len(list(tmp_path.iterdir()))}"
-        out.mkdir()
+        out = tmp_path_factory.mktemp("torchrun")
         path = out / "script.py"
         path.write_text(script)
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import pytest
 import torch
 
 import radioloader as rl
@@ -65,10 +66,21 @@ if __name__ == "__main__":
 SUBJECTS = [f"sub-{number:02d}" for number in range(1, 5)]
 
 
+QUICK = (3, 1, "fork")
+
+
+@pytest.fixture(scope="module")
+def three(torchrun: Callable[..., Any], store_uri: str) -> Any:
+    """What three ranks with a worker each saw."""
+    return torchrun(SCRIPT, QUICK[0], store_uri, *QUICK[1:])
+
+
 def worlds(counts: Callable[[int, int], int]) -> list[tuple[int, int, str]]:
     """World size, workers of each rank, and how they are started."""
     if counts(0, 1) == 0:
-        return [(3, 1, "forkserver")]
+        return [
+            QUICK
+        ]  # each loader of a forkserver's or spawned workers imports torch anew; other tests start those without ranks
     starts = [(0, "fork"), (1, "spawn"), (2, "fork"), (2, "spawn"), (2, "forkserver")]
     return [(world, *start) for world, start in product((1, 2, 3, 4), starts)]
 
@@ -78,7 +90,7 @@ def pairs(samples: Any) -> Counter[str]:
 
 
 def test_ranks_share_each_epoch_and_each_case(
-    torchrun: Callable[..., Any], counts: Callable[[int, int], int], store_uri: str
+    torchrun: Callable[..., Any], counts: Callable[[int, int], int], store_uri: str, three: Any
 ) -> None:
     dataset = rl.PatchDataset(store_uri, image="T1w", label="seg", patch_size=8, patches_per_volume=5, seed=5)
     expected = {}
@@ -89,7 +101,7 @@ def test_ranks_share_each_epoch_and_each_case(
             [s["obs_subject_id"], s["location"].tolist()] for s in (dataset[key] for key in sampler)
         )
     for world, workers, start in worlds(counts):
-        ranks = torchrun(SCRIPT, world, store_uri, workers, start)
+        ranks = three if (world, workers, start) == QUICK else torchrun(SCRIPT, world, store_uri, workers, start)
         assert [rank["world"] for rank in ranks] == [world] * world
         for epoch in range(2):
             assert len({len(rank["epochs"][epoch]) for rank in ranks}) == 1, "equal steps"
@@ -132,16 +144,13 @@ def test_a_rank_opens_its_own_volumes_only(torchrun: Callable[..., Any], store_u
     assert not set(ranks[0]["opened"]) & set(ranks[1]["opened"])
 
 
-def test_a_state_goes_on_with_another_number_of_ranks(
-    torchrun: Callable[..., Any], store_uri: str, tmp_path: Any, counts: Callable[[int, int], int]
-) -> None:
+def test_a_state_goes_on_with_another_number_of_ranks(store_uri: str, three: Any) -> None:
     dataset = rl.PatchDataset(store_uri, image="T1w", label="seg", patch_size=8, patches_per_volume=5, seed=5)
     sampler = rl.KeySampler(dataset)
     sampler.set_epoch(7)
     epoch = pairs([s["obs_subject_id"], s["location"].tolist()] for s in (dataset[key] for key in sampler))
-    ranks = torchrun(SCRIPT, 3, store_uri, 0, "fork")
-    first = sum((pairs(rank["first"]) for rank in ranks), Counter())
-    state = ranks[0]["state"]
+    first = sum((pairs(rank["first"]) for rank in three), Counter())
+    state = three[0]["state"]
     assert (state["samples"], state["progress"], first.total()) == (12, [[3, 4]], 12)
     left = Counter()
     for rank in range(2):
