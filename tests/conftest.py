@@ -17,9 +17,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     _threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _threads)))
 
-import nibabel as nib  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import nibabel as nib
+import numpy as np
+import pytest
 
 STRESS = bool(os.environ.get("RADIOLOADER_STRESS"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -117,22 +117,26 @@ def test_workers_do_not_copy_the_catalog(
     assert large - small < max(0.05 * small, 5 * MB), f"{small / MB:.1f} MB and {large / MB:.1f} MB"
 
 
-def test_the_pickle_stays_small_and_gives_the_same_samples(wide: Callable[..., str]) -> None:
-    patches = dataset(wide(100_000))
+def test_the_pickle_stays_small_and_gives_the_same_samples(
+    wide: Callable[..., str], counts: Callable[[int, int], int]
+) -> None:
+    rows = counts(20_000, 100_000)  # the first is the store of the test above
+    most = 10 * rows  # bytes: 1 MB of 100,000
+    patches = dataset(wide(rows))
     data = pickle.dumps(patches)
-    assert len(data) < MB
+    assert len(data) < most
     copy = pickle.loads(data)
-    assert len(copy) == len(patches) == 100_000
-    for number in (0, 1, 777, 99_999):
+    assert len(copy) == len(patches) == rows
+    for number in (0, 1, 777, rows - 1):
         key = patches.key(number, epoch=3)
         a, b = patches[key], copy[key]
         assert a["obs_id"] == b["obs_id"]
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["location"], b["location"])
     # A selection of subjects, in an order of its own, is no larger.
-    chosen = rl.PatchDataset(wide(100_000), image="T1w", patch_size=8, subjects=patches.subjects[::-1])
+    chosen = rl.PatchDataset(wide(rows), image="T1w", patch_size=8, subjects=patches.subjects[::-1])
     data = pickle.dumps(chosen)
-    assert len(data) < MB
+    assert len(data) < most
     assert pickle.loads(data)[rl.PatchKey(0)]["obs_subject_id"] == "sub-02"
 
 
@@ -147,7 +151,8 @@ def main():
     dataset = rl.PatchDataset(sys.argv[1], image="T1w", label="seg", patch_size=8, patches_per_volume=1)
     seen = set()
     kept = []
-    loader = rl.DataLoader(dataset, batch_size=4, shuffle=True, num_workers=4, multiprocessing_context=sys.argv[2])
+    workers = int(sys.argv[3])
+    loader = rl.DataLoader(dataset, batch_size=4, shuffle=True, num_workers=workers, multiprocessing_context=sys.argv[2])
     for batch in loader:
         seen.update(batch["obs_subject_id"])
         kept.append(batch["location"])  # small things are kept by many scripts
@@ -168,7 +173,9 @@ def test_1024_file_descriptors_are_enough(
         pytest.skip("takes 15 s; `make stress` runs it with forkserver as well")
     script = tmp_path / "limited.py"
     script.write_text(LIMITED)
-    command = [sys.executable, "-W", "ignore", str(script), wide(2_000, own_arrays=True), start]
+    # Either way more arrays (two of each subject) than descriptors in each worker, and more batches' tensors in their parent.
+    rows, workers = counts(1_200, 2_400), counts(2, 4)
+    command = [sys.executable, "-W", "ignore", str(script), wide(rows, own_arrays=True), start, str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == 2_000
+    assert json.loads(done.stdout) == rows

@@ -96,7 +96,7 @@ time.sleep(max(0, go - time.time()))
 store = Store.open_or_create(sys.argv[1])
 print(store.commits().version)
 """
-    for attempt in range(counts(4, 60)):
+    for attempt in range(counts(2, 60)):
         uri, go = tmp_path / f"store-{attempt}", time.time() + 1.2
         if attempt % 2:
             uri.mkdir()
