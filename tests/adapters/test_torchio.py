@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 tio = pytest.importorskip("torchio")
 
 import radioloader as rl  # noqa: E402
+from radioloader.config import available_cores  # noqa: E402
 from radioloader.errors import ConfigError, IngestError, KeyNotFoundError  # noqa: E402
 from radioloader.torchio import SubjectsDataset  # noqa: E402
 
@@ -134,6 +135,16 @@ def test_transforms_give_what_they_give_on_the_files(
     assert_same(transform(make()[1]), transform(files[1]))
 
 
+@pytest.fixture
+def threads_of_a_preparation() -> Iterator[None]:
+    """As many threads as a preparation by one worker has: the last bits of a mean depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_of_a_preparation")
 def test_deterministic_transforms_run_once(make: Callable[..., Any], files: list[Any], tmp_path: Path) -> None:
     head = [tio.ToCanonical(), tio.Resample(3), tio.ZNormalization(masking_method="seg")]
     dataset = make(tio.Compose([*head, tio.RandomFlip(axes=1, flip_probability=1)]), targets="age")
