@@ -230,7 +230,7 @@ def run(script: str, tmp_path: Path, *arguments: str) -> str:
 def test_a_worker_that_is_killed_says_what_it_was_reading(
     brains: Any, tmp_path: Path, counts: Callable[[int, int], int]
 ) -> None:
-    for _ in range(counts(2, 20)):
+    for _ in range(counts(1, 20)):
         started = time.monotonic()
         text = run(KILLED, tmp_path, brains.uri, "reading")
         found = re.search(
