@@ -200,7 +200,7 @@ def _tasks(
     preparation = copy.deepcopy(
         preparation
     )  # transforms keep things of what they saw last; the user's stay as they are
-    threads = max(1, available_cores() // _workers(workers, len(todo)))
+    threads = max(1, min(torch.get_num_threads(), available_cores() // _workers(workers, len(todo))))
     return [
         _Task(items[i], h, items[i].subject(h), preparation, recipe, store, config, threads)
         for h, i in sorted(todo.items(), key=lambda pair: pair[1])
