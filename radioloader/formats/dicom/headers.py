@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from radioloader._optional import require
 from radioloader.errors import FormatError
+from radioloader.formats.dicom.codestream import check_codestreams
 from radioloader.formats.dicom.enhanced import enhanced_frames
 from radioloader.formats.dicom.frames import Frame, Ignored, Instance, Pixels, SeriesFacts
 from radioloader.formats.dicom.meaning import indexes, kinds
@@ -27,7 +28,8 @@ _SEG = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED}
+_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+_NATIVE = {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED}
 
 _Known = dict[tuple[str, str, str, str], SeriesFacts]
 
@@ -171,7 +173,7 @@ def _read(
         return Ignored(path, _class_name(sop_class, facts.modality))
     problem, frames = "", list[Frame]()
     try:
-        frames = _frames(path, dataset, sop)
+        frames = _frames(path, dataset, sop, _syntax(dataset, stream))
         _check_pixels(stream, dataset, size, frames)
     except FormatError as error:
         problem, frames = str(error), []
@@ -187,10 +189,10 @@ def _class_name(uid: str, modality: str) -> str:
     return f"no volume ({name if name != uid else modality or uid})"
 
 
-def _frames(path: str, dataset: Any, sop: str) -> list[Frame]:
+def _frames(path: str, dataset: Any, sop: str, syntax: str) -> list[Frame]:
     if not sop:
         raise FormatError("it has no SOPInstanceUID")
-    pixels = _pixels(dataset)
+    pixels = _pixels(dataset, syntax)
     if "PerFrameFunctionalGroupsSequence" in dataset:
         return enhanced_frames(path, dataset, sop, pixels)
     if is_mosaic(dataset):
@@ -219,7 +221,7 @@ def _frames(path: str, dataset: Any, sop: str) -> list[Frame]:
     return [frame]
 
 
-def _pixels(dataset: Any) -> Pixels:
+def _pixels(dataset: Any, syntax: str) -> Pixels:
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns:
         raise FormatError("it has no Rows and Columns: no picture")
@@ -249,8 +251,28 @@ def _pixels(dataset: Any) -> Pixels:
         high_bit=high,
         signed=integer(dataset, "PixelRepresentation") == 1,
         floating="" if plain else f"float{allocated}",
-        syntax=text(dataset.file_meta, "TransferSyntaxUID") or "1.2.840.10008.1.2",
+        syntax=syntax,
     )
+
+
+def _syntax(dataset: Any, stream: BinaryIO) -> str:
+    """TransferSyntaxUID; of old files without one, and of files that are in another native one than they say, what they are in.
+
+    Args:
+        dataset: The header.
+        stream: Its file, at its pixels; stays there.
+    """
+    said = text(dataset.file_meta, "TransferSyntaxUID")
+    if said and (said not in _NATIVE or said == _DEFLATED):
+        return said
+    position = stream.tell()
+    head = stream.read(6)
+    stream.seek(position)
+    if len(head) < 6:
+        return said or _IMPLICIT
+    if head[:2] == b"\x7f\xe0":
+        return _BIG_ENDIAN
+    return _EXPLICIT if head[4:6].isalpha() else _IMPLICIT
 
 
 def _check_pixels(stream: BinaryIO, dataset: Any, size: int, frames: list[Frame]) -> None:
@@ -266,13 +288,13 @@ def _check_pixels(stream: BinaryIO, dataset: Any, size: int, frames: list[Frame]
     elif pixels.syntax in _NATIVE:
         available = size
         position = stream.tell()
-        order = "big" if pixels.syntax == "1.2.840.10008.1.2.2" else "little"
+        order = "big" if pixels.syntax == _BIG_ENDIAN else "little"
         head = stream.read(12)
         if len(head) < 8:
             raise FormatError(f"truncated: it ends before its pixels, {what} ({promised} bytes)")
         if head[:2] != (b"\x7f\xe0" if order == "big" else b"\xe0\x7f"):
             raise FormatError("it holds no pixels")
-        explicit = pixels.syntax != "1.2.840.10008.1.2"
+        explicit = pixels.syntax != _IMPLICIT
         start = position + (12 if explicit else 8)
         length = int.from_bytes(head[8:12] if explicit else head[4:8], order)  # type: ignore[arg-type]
         if length < promised:
@@ -281,10 +303,13 @@ def _check_pixels(stream: BinaryIO, dataset: Any, size: int, frames: list[Frame]
         if available < promised:
             raise FormatError(f"truncated: {available} bytes of pixels are there, expected {promised} for {what}")
     else:
+        position = stream.tell()
         if not stream.read(1):
             raise FormatError(f"truncated: it ends before its pixels, {what}")
         if promised > _FREE_BYTES and promised > _RATIO * size:
             raise FormatError(f"{size} bytes cannot hold {what} ({promised} bytes)")
+        stream.seek(position)
+        check_codestreams(stream, size, pixels.rows, pixels.columns)
         return
     if promised > available:
         raise FormatError(f"{size} bytes cannot hold {what} ({promised} bytes)")

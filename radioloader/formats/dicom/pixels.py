@@ -17,7 +17,7 @@ from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels
 from radioloader.formats.dicom.geometry import lay_out
 from radioloader.formats.dicom.grid import ImageGrid
-from radioloader.formats.dicom.headers import quiet
+from radioloader.formats.dicom.headers import open_dataset, quiet
 from radioloader.formats.dicom.resample import resample_stack
 from radioloader.formats.dicom.suv import suv_factor
 from radioloader.formats.dicom.volumes import DicomVolume
@@ -26,6 +26,9 @@ __all__ = ["DicomVoxels", "hash_files", "read_volume", "source_grid"]
 
 _IN_MEMORY = 64 * 2**20
 _SLAB = 16
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_LOSSY = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 203)}
+"""Transfer syntaxes (PS3.6 Table A-1) in which a copy need not hold the same pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,18 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     hashes: dict[str, str] = {}
     fourth = voxels.ndim == 4
     with quiet():
-        for t in range(len(volume.slices[0])):
+        times = range(len(volume.slices[0]))
+        # One run over all frames: a file of many frames is opened once.
+        decoded = _decode([places[t] for t in times for places in volume.slices], hashes)
+        for t in times:
             target = voxels[..., t] if fourth else voxels
             frames = [places[t] for places in volume.slices]
             for start in range(0, len(frames), _SLAB):
                 slab = frames[start : start + _SLAB]
                 planes = np.empty((len(slab), target.shape[1], target.shape[0]), dtype)
-                for place, plane in enumerate(_decode(slab, hashes)):
+                for place, frame in enumerate(slab):
+                    plane = next(decoded)
                     if per_slice:
-                        frame = slab[place]
                         plane = plane.astype(np.float32) * np.float32(frame.slope * factor)
                         plane += np.float32(frame.intercept * factor)
                     planes[place] = plane
@@ -90,8 +96,8 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
                     target[:, row, start : start + len(slab)] = planes[:, row].T
         _check_copies(volume, hashes)
     slope, intercept = (1.0, 0.0) if per_slice else pairs.pop()
-    if not per_slice:
-        voxels, intercept = _whole_numbers(voxels, slope, intercept)
+    if (slope, intercept) != (1.0, 0.0) or volume.facts.modality == "CT":
+        voxels, slope, intercept = _whole_numbers(voxels, slope, intercept)
     if volume.resample:
         voxels = resample_stack(voxels, source_grid(volume), grid, float(voxels.min()))
     return DicomVoxels(voxels, slope, intercept, _combined(hashes))
@@ -121,19 +127,24 @@ def _dtype(pixels: Pixels) -> np.dtype[Any]:
     return np.dtype(pixels.floating or f"{'int' if pixels.signed else 'uint'}{pixels.allocated}")
 
 
-def _whole_numbers(voxels: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt.NDArray[Any], float]:
-    """Voxels with their intercept applied, where that gives whole numbers of 16 bits."""
-    if slope != 1 or intercept == 0 or not float(intercept).is_integer() or voxels.dtype.kind not in "iu":
-        return voxels, intercept
-    low, high = int(voxels.min()) + int(intercept), int(voxels.max()) + int(intercept)
-    if voxels.dtype.itemsize > 2 or low < -(2**15) or high >= 2**15:
-        return voxels, intercept
-    if voxels.dtype.itemsize < 2:
-        return voxels.astype(np.int16) + np.int16(int(intercept)), 0.0
+def _whole_numbers(voxels: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt.NDArray[Any], float, float]:
+    """Voxels with slope and intercept applied, where that gives whole numbers of 16 bits; else as they are."""
+    as_they_are = voxels, slope, intercept
+    if voxels.dtype.kind not in "iu" or voxels.dtype.itemsize > 2:
+        return as_they_are
+    if not (float(slope).is_integer() and float(intercept).is_integer() and max(abs(slope), abs(intercept)) < 2**15):
+        return as_they_are
+    whole, added = int(slope), int(intercept)
+    ends = [int(end) * whole + added for end in (voxels.min(), voxels.max())]
+    if min(ends) < -(2**15) or max(ends) >= 2**15:
+        return as_they_are
     # Wrapping around in 16 bits is right where the result fits, and needs no second copy.
-    values = voxels.view(np.int16)
-    values += np.int16(int(intercept))
-    return values, 0.0
+    values = voxels.view(np.int16) if voxels.dtype.itemsize == 2 else voxels.astype(np.int16)
+    if whole != 1:
+        values *= np.int16(whole)
+    if added:
+        values += np.int16(added)
+    return values, 1.0, 0.0
 
 
 def _decode(frames: Sequence[Frame], hashes: dict[str, str]) -> Iterator[npt.NDArray[Any]]:
@@ -161,22 +172,28 @@ def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[n
     iter_pixels = require("pydicom.pixels", extra="dicom").iter_pixels
     numbers = list(dict.fromkeys(frame.number for frame in frames))
     pixels = frames[0].pixels
-    whole: dict[int, npt.NDArray[Any]] = {}
     decoded = iter(())
     try:
+        source: Any = stream
         stream.seek(0)
-        decoded = iter_pixels(stream, indices=numbers, raw=True, correct_unused_bits=False)
+        # Old files do not say what they are in.
+        options = {"transfer_syntax_uid": pixels.syntax}
+        if pixels.syntax == _DEFLATED:  # which iter_pixels does not inflate
+            source, options = open_dataset(path, stream, stop_before_pixels=False), {}
+        decoded = iter_pixels(source, indices=numbers, raw=True, correct_unused_bits=False, **options)
         for number in numbers:
             array = next(decoded)
-            whole = {number: _used_bits(np.asarray(array), pixels)}
+            whole = _used_bits(path, np.asarray(array), pixels)
             for frame in frames:
                 if frame.number == number:
-                    yield _tile(whole[number], frame)
+                    yield _tile(whole, frame)
     except FormatError:
         raise
     except (GeneratorExit, MemoryError, OSError):
         raise
-    except Exception as error:  # decoders raise anything
+    except BaseException as error:  # decoders raise anything; those in Rust panic, which is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         name = require("pydicom.uid", extra="dicom").UID(pixels.syntax).name
         reason = "there are fewer frames than promised" if isinstance(error, StopIteration) else f"{error}"
         raise FormatError(
@@ -195,13 +212,15 @@ def _tile(array: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:
     return array[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
 
 
-def _used_bits(array: npt.NDArray[Any], pixels: Pixels) -> npt.NDArray[Any]:
+def _used_bits(path: str, array: npt.NDArray[Any], pixels: Pixels) -> npt.NDArray[Any]:
     """Stored values from what lies in the file: bits above HighBit and below the lowest one are anybody's (PS3.5 8.1.1: overlays, junk)."""
-    if pixels.floating or array.dtype.kind not in "iu":
+    if array.dtype.itemsize * 8 != pixels.allocated or (array.dtype.kind == "f") != bool(pixels.floating):
+        raise FormatError(f"{path}: its pixels decode to {array.dtype}, expected {pixels.allocated} bits")
+    if pixels.floating:
         return array
     allocated = array.dtype.itemsize * 8
-    if allocated < pixels.allocated:
-        raise FormatError(f"decodes to {allocated} bits, expected {pixels.allocated}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     values = array.view(np.dtype(f"{'i' if pixels.signed else 'u'}{array.dtype.itemsize}"))
     if pixels.stored == allocated:
         return values
@@ -212,7 +231,8 @@ def _check_copies(volume: DicomVolume, hashes: dict[str, str]) -> None:
     """Copies of an instance must hold the same pixels: else which is right is unknown."""
     for frame, copy in volume.copies:
         mine, theirs = (next(_decode([one], {})) for one in (frame, copy))
-        if frame.pixels.syntax == copy.pixels.syntax and not np.array_equal(mine, theirs):
+        lossy = {frame.pixels.syntax, copy.pixels.syntax} & _LOSSY
+        if not lossy and not np.array_equal(mine, theirs):
             raise FormatError(
                 f"{frame.path} and {copy.path} have the same SOPInstanceUID and different pixels; remove the wrong one"
             )

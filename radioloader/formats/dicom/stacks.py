@@ -72,14 +72,29 @@ def without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[tuple[Fra
 
     Returns:
         The frames, and pairs of a frame and the copy that was left out.
+
+    Raises:
+        FormatError: Two of them say different things: they are no copies, one of them has lost its own SOPInstanceUID.
     """
     kept: dict[Hashable, Frame] = {}
     copies = []
     for frame in sorted(frames, key=lambda frame: (frame.path, frame.number)):
         first = kept.setdefault((frame.sop, frame.number, frame.tile), frame)
         if first is not frame:
+            if _said(first) != _said(frame):
+                raise FormatError(
+                    f"{first.path} and {frame.path} have the same SOPInstanceUID and say different things of their frame (place, size or "
+                    "rescale); remove the wrong one, or have them exported anew"
+                )
             copies.append((first, frame))
     return list(kept.values()), copies
+
+
+def _said(frame: Frame) -> tuple[Hashable, ...]:
+    numbers = (*frame.position, *frame.orientation, *frame.spacing, frame.slope, frame.intercept)
+    size = frame.pixels.rows, frame.pixels.columns, frame.pixels.signed
+    # Copies may have been written anew, and their numbers with it.
+    return tuple(float(f"{value:.6g}") + 0.0 for value in numbers), size
 
 
 def make_stacks(frames: Sequence[Frame]) -> list[Stack]:

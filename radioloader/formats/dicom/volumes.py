@@ -142,13 +142,12 @@ def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolum
     if missing:
         more = f" (and {len(missing) - 1} more of this series)" if len(missing) > 1 else ""
         return [replace(whole, problem=f"{missing[0].path}: {missing[0].problem}{more}")]
-    frames, copies = without_copies([frame for instance in instances for frame in instance.frames])
-    if copies:
-        notes += (
-            f"{len(copies)} frames are there in several files with the same SOPInstanceUID; one of each was used",
-        )
     sizes = {instance.path: instance.size for instance in instances}
     try:
+        frames, copies = without_copies([frame for instance in instances for frame in instance.frames])
+        if copies:
+            many = "1 frame is" if len(copies) == 1 else f"{len(copies)} frames are"
+            notes += (f"{many} there in several files with the same SOPInstanceUID; one of each was used",)
         patients = {instance.facts.patient for instance in instances}
         if len(patients) > 1:
             raise FormatError("its files belong to different patients (PatientID)")

@@ -1,0 +1,66 @@
+"""Folders of DICOM read the way that ingest does it, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from radioloader.formats.dicom.frames import Ignored, Instance
+from radioloader.formats.dicom.headers import read_instances
+from radioloader.formats.dicom.pixels import DicomVoxels, read_volume
+from radioloader.formats.dicom.volumes import DicomVolume, Policy, volumes_of
+from tests.formats.dicom.volumes import Array
+
+__all__ = ["affine_of", "ignored", "instances", "one", "read", "values", "volumes"]
+
+Files = Path | Iterable[Path]
+
+
+def _paths(files: Files) -> list[str]:
+    if isinstance(files, Path):
+        files = sorted(path for path in files.rglob("*") if path.is_file()) if files.is_dir() else [files]
+    return [str(path) for path in files]
+
+
+def instances(files: Files) -> list[Instance]:
+    """The instances of a folder, a file, or some files."""
+    return [found for found in read_instances(_paths(files)) if isinstance(found, Instance)]
+
+
+def ignored(files: Files) -> list[Ignored]:
+    """What is none, and why."""
+    return [found for found in read_instances(_paths(files)) if isinstance(found, Ignored)]
+
+
+def volumes(files: Files, **policy: Any) -> list[DicomVolume]:
+    """The volumes of one series; ``policy`` as in :class:`Policy`."""
+    return volumes_of(instances(files), Policy(**policy).check())
+
+
+def one(files: Files, **policy: Any) -> DicomVolume:
+    """The only volume of one series, which can be ingested."""
+    (volume,) = volumes(files, **policy)
+    assert not volume.problem, volume.problem
+    return volume
+
+
+def affine_of(volume: DicomVolume) -> Array:
+    """Its affine, (4, 4)."""
+    return volume.laid_out[0].affine
+
+
+def values(read: DicomVoxels) -> Array:
+    """float64 values, slope and intercept applied."""
+    scaled: Array = read.voxels.astype(np.float64) * read.slope + read.intercept
+    return scaled
+
+
+def read(files: Files, **policy: Any) -> tuple[Array, Array]:
+    """Values and affine of the only volume of one series."""
+    volume = one(files, **policy)
+    found = values(read_volume(volume))
+    assert found.shape == volume.shape
+    return found, affine_of(volume)
