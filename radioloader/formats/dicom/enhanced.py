@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from radioloader._optional import require
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels
 from radioloader.formats.dicom.meaning import image_type, indexes, kinds
@@ -26,20 +27,49 @@ def enhanced_frames(path: str, dataset: Any, sop: str, pixels: Pixels) -> list[F
     Raises:
         FormatError: A frame has no place, or there are not as many functional groups as frames.
     """
-    groups = dataset.PerFrameFunctionalGroupsSequence
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     count = integer(dataset, "NumberOfFrames") or 1
+    if not groups and count == 1:
+        groups = [{}]  # one frame may have all it needs in the shared groups
     if len(groups) != count:
         raise FormatError(f"it has {count} frames and functional groups of {len(groups)}")
+    further = _dimensions(dataset)
     shared = item(dataset, "SharedFunctionalGroupsSequence")
     common = dict(kinds(dataset)), dict(indexes(dataset))
     reference = text(dataset, "FrameOfReferenceUID")
     frames = []
     for place, group in enumerate(groups):
         try:
-            frames.append(_frame(path, place, _Groups(group, shared), sop, pixels, common, reference))
+            frame = _frame(path, place, _Groups(group, shared), sop, pixels, common, reference)
         except FormatError as error:
             raise FormatError(f"frame {place + 1} of {count}: {error}") from None
+        frames.append(dataclasses.replace(frame, index=(*frame.index, *_dimension_values(group, further))))
     return _without_uniform_type(frames, dataset)
+
+
+_PLACES = {"StackID", "InStackPositionNumber", "ImagePositionPatient", "ImageOrientationPatient"}
+
+
+def _dimensions(dataset: Any) -> list[int]:
+    """Which of the DimensionIndexValues (PS3.3 C.7.6.17) are not about the place of a frame."""
+    datadict = require("pydicom.datadict", extra="dicom")
+    pointers = [one.get("DimensionIndexPointer") for one in dataset.get("DimensionIndexSequence") or ()]
+    return [
+        place for place, tag in enumerate(pointers) if tag is not None and datadict.keyword_for_tag(tag) not in _PLACES
+    ]
+
+
+def _dimension_values(group: Any, further: list[int]) -> list[tuple[str, float | str]]:
+    """What these values are for a frame, as one index: for what we have no name for."""
+    content = item(group, "FrameContentSequence")
+    values = None if content is None else content.get("DimensionIndexValues")
+    if values is None or not further:
+        return []
+    values = [values] if isinstance(values, int) else list(values)
+    if max(further) >= len(values):
+        return []
+    # Texts are sorted as such.
+    return [("dimensions", ",".join(f"{int(values[place]):05d}" for place in further))]
 
 
 class _Groups:

@@ -155,13 +155,15 @@ def lay_out(frames: Sequence[Frame], tolerance_mm: float) -> Layout:
     Raises:
         FormatError: There is no such grid: the header does not tell how thick a single slice is.
     """
-    first = frames[0]
-    row, column = axes_of(first.orientation)
-    normal = normal_of(first.orientation)
     offsets = slice_offsets(frames)
     order = sorted(
         range(len(frames)), key=lambda place: (offsets[place], frames[place].instance or 0, frames[place].sop)
     )
+    # Cosines may differ a little from slice to slice: those of the first place count, whatever its file is called.
+    first = frames[order[0]]
+    row, column = (axis / np.linalg.norm(axis) for axis in axes_of(first.orientation))
+    normal = normal_of(first.orientation)
+    offsets = np.array([frame.position for frame in frames]) @ normal
     positions = np.array([frames[place].position for place in order])
     offsets = offsets[order]
     between_rows, between_columns = first.spacing

@@ -181,7 +181,14 @@ def _read(
 
 
 def _has_place(dataset: Any) -> bool:
-    return "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
+    return any(
+        keyword in dataset
+        for keyword in (
+            "ImagePositionPatient",
+            "PerFrameFunctionalGroupsSequence",
+            "SharedFunctionalGroupsSequence",
+        )
+    )
 
 
 def _class_name(uid: str, modality: str) -> str:
@@ -193,7 +200,9 @@ def _frames(path: str, dataset: Any, sop: str, syntax: str) -> list[Frame]:
     if not sop:
         raise FormatError("it has no SOPInstanceUID")
     pixels = _pixels(dataset, syntax)
-    if "PerFrameFunctionalGroupsSequence" in dataset:
+    if "PerFrameFunctionalGroupsSequence" in dataset or (
+        "SharedFunctionalGroupsSequence" in dataset and "ImagePositionPatient" not in dataset
+    ):
         return enhanced_frames(path, dataset, sop, pixels)
     if is_mosaic(dataset):
         return mosaic_frames(path, dataset, sop, pixels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from radioloader.formats.dicom.values import integer, number, seconds, text
+from radioloader.formats.dicom.values import integer, moment, number, seconds, text
 
 __all__ = ["diffusion_direction", "image_type", "indexes", "kind_name", "kinds"]
 
@@ -36,7 +36,8 @@ def image_type(dataset: Any) -> str:
 def kinds(dataset: Any) -> tuple[tuple[str, str], ...]:
     """What must be equal for frames to share a volume, by name; only what the header holds.
 
-    Image type (magnitude, phase, maps, localizers: PS3.3 C.7.6.1.1.2, C.8.3.1), echo, inversion time, flip angle, tube voltage, units.
+    Image type (magnitude, phase, maps, localizers: PS3.3 C.7.6.1.1.2, C.8.3.1), echo, inversion time, flip angle, tube voltage, units,
+    reconstruction kernel.
     """
     found = {"type": image_type(dataset), "component": text(dataset, "ComplexImageComponent")}
     private = _private(dataset, 0x0043, "GEMS_PARM_01", 0x2F)
@@ -50,6 +51,7 @@ def kinds(dataset: Any) -> tuple[tuple[str, str], ...]:
     if echo is not None:
         found["echo number"] = str(echo)
     found["units"] = text(dataset, "Units")
+    found["kernel"] = text(dataset, "ConvolutionKernel")
     return tuple((name, value) for name, value in found.items() if value)
 
 
@@ -78,9 +80,7 @@ def indexes(dataset: Any) -> tuple[tuple[str, float | str], ...]:
 
 
 def _clock(dataset: Any, which: str) -> float | None:
-    date, time = text(dataset, f"{which}Date"), text(dataset, f"{which}Time")
-    together = seconds(date + time.partition(".")[0].ljust(6, "0") + "." + time.partition(".")[2]) if date else None
-    return seconds(time) if together is None else together
+    return moment(text(dataset, f"{which}Date"), text(dataset, f"{which}Time"))
 
 
 def _b_value(dataset: Any) -> float | None:
@@ -104,10 +104,18 @@ def _b_value(dataset: Any) -> float | None:
 
 
 def diffusion_direction(dataset: Any) -> str:
-    """Direction of the diffusion gradient as text; empty when there is none."""
+    """Direction of the diffusion gradient as text, as the vendor counts it (GE by the axes of the picture, others by the patient's); empty
+    when there is none."""
     value = dataset.get("DiffusionGradientOrientation")
     if value is None:
         value = _private(dataset, 0x0019, "SIEMENS MR HEADER", 0x0E, whole=True)
+    for group, creator, first in (
+        (0x0019, "GEMS_ACQU_01", 0xBB),
+        (0x2005, "Philips MR Imaging DD 001", 0xB0),
+    ):
+        if value is None:
+            parts = [_private(dataset, group, creator, first + axis) for axis in range(3)]
+            value = None if None in parts else parts
     try:
         return "" if value is None else ",".join(f"{float(part):.4f}" for part in value)
     except (TypeError, ValueError):
@@ -151,4 +159,4 @@ def kind_name(name: str, value: str, *, place: int) -> str:
         return f"echo{place}"
     if name == "units":
         return re.sub(r"[^a-z0-9]+", "", value.lower()) or f"units{place}"
-    return f"{name}{value}".replace(".", "p")
+    return re.sub(r"[^A-Za-z0-9]+", "", f"{name}{value}".replace(".", "p"))

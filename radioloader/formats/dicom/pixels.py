@@ -19,6 +19,7 @@ from radioloader.formats.dicom.geometry import lay_out
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.headers import open_dataset, quiet
 from radioloader.formats.dicom.resample import resample_stack
+from radioloader.formats.dicom.stacks import picture_of
 from radioloader.formats.dicom.suv import suv_factor
 from radioloader.formats.dicom.volumes import DicomVolume
 
@@ -104,10 +105,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
 
 
 def _source_shape(volume: DicomVolume) -> tuple[int, ...]:
-    first = volume.slices[0][0]
-    rows, columns = (
-        (first.tile.rows, first.tile.columns) if first.tile is not None else (first.pixels.rows, first.pixels.columns)
-    )
+    rows, columns = picture_of(volume.slices[0][0])
     times = (len(volume.slices[0]),) if volume.dimension is not None else ()
     return (columns, rows, len(volume.slices), *times)
 

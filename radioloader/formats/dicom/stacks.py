@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +11,18 @@ import numpy as np
 
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame
-from radioloader.formats.dicom.geometry import LPS_TO_RAS, normal_of, slice_offsets
+from radioloader.formats.dicom.geometry import LPS_TO_RAS, axes_of, normal_of, slice_offsets
 from radioloader.formats.dicom.meaning import kind_name
 
-__all__ = ["Dimension", "Stack", "make_stacks", "without_copies"]
+__all__ = ["Dimension", "Stack", "make_stacks", "picture_of", "without_copies"]
 
 _COSINES = 1e-3
 """Direction cosines of slices of one stack agree within this: 0.06 degrees, and files round to a few digits."""
+_SPACING = 1e-4
+"""PixelSpacing of slices of one stack agrees within this part of it: 0.05 mm over 500 mm."""
 _SAME_PLACE_MM = 0.01
+_SLAB = 0.25
+"""Of the width of a picture: frames of one plane that lie further apart than this are pictures of different parts of the body."""
 _PLANES = ("sagittal", "coronal", "axial")
 
 _CATEGORIES = (
@@ -26,10 +31,14 @@ _CATEGORIES = (
     ("cardiac phase", ("trigger",)),
     ("time", ("frame reference",)),
     ("acquisition", ("acquisition",)),
+    ("dimension", ("dimensions",)),
 )
 """What a fourth axis is made of: its name, and the values that every place must have once each."""
-_CLOCKS = (("time", "time"), ("time", "content time"))
-"""Times differ from slice to slice; what counts is their order at each place."""
+_CLOCKS = (("cardiac phase", "trigger"), ("time", "time"), ("time", "content time"))
+"""Times differ from slice to slice (and delays with the heart rate); what counts is their order at each place."""
+_ALL = ("temporal position", "trigger", "frame reference", "acquisition", "dimensions")
+_LATER = (*_ALL, "time", "content time")
+"""What tells the order of frames that are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Dimension:
     """What the fourth axis of a volume is.
 
     Attributes:
-        name: ``"time"``, ``"b-value"``, ``"cardiac phase"`` or ``"acquisition"``.
+        name: ``"time"``, ``"b-value"``, ``"cardiac phase"``, ``"acquisition"``, or ``"dimension"``: what DimensionIndexValues tell apart.
         values: One for each step; times in seconds (trigger times in ms) from the first, b-values in s/mm2 and their direction.
     """
 
@@ -110,27 +119,36 @@ def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
         )
     groups: dict[Hashable, list[Frame]] = {}
     directions: list[tuple[float, ...]] = []
-    for frame in frames:
-        direction = next(
-            (place for place, known in enumerate(directions) if _close(known, frame.orientation)), len(directions)
-        )
-        if direction == len(directions):
-            directions.append(frame.orientation)
-        groups.setdefault((direction, _size(frame), frame.kind), []).append(frame)
+    spacings: list[tuple[float, ...]] = []
+    # Whatever the files are called: they may be copied under other names.
+    for frame in sorted(frames, key=lambda frame: (frame.instance or 0, frame.sop, frame.number, frame.position)):
+        direction = _nearest(directions, frame.orientation, [_COSINES] * 6)
+        spacing = _nearest(spacings, frame.spacing, [_SPACING * value for value in frame.spacing])
+        groups.setdefault((direction, spacing, _size(frame), frame.kind), []).append(frame)
     keys = sorted(groups, key=repr)
     names = _names([groups[key][0] for key in keys])
-    return [stack for key, name in zip(keys, names, strict=True) for stack in _arrange(groups[key], name)]
+    stacks = [stack for key, name in zip(keys, names, strict=True) for stack in _arrange(groups[key], name)]
+    # echo2 comes before echo10.
+    return sorted(stacks, key=lambda stack: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", stack.name)])
 
 
-def _close(a: Sequence[float], b: Sequence[float]) -> bool:
-    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= _COSINES
+def _nearest(known: list[tuple[float, ...]], values: tuple[float, ...], within: Sequence[float]) -> int:
+    """Place of the first of ``known`` that is close to ``values``; these are added when none is."""
+    for place, other in enumerate(known):
+        if all(abs(x - y) <= most for x, y, most in zip(other, values, within, strict=True)):
+            return place
+    known.append(values)
+    return len(known) - 1
+
+
+def picture_of(frame: Frame) -> tuple[int, int]:
+    """Rows and columns of a frame, or of the tile of it."""
+    return (frame.pixels.rows, frame.pixels.columns) if frame.tile is None else (frame.tile.rows, frame.tile.columns)
 
 
 def _size(frame: Frame) -> tuple[Hashable, ...]:
-    tile, pixels = frame.tile, frame.pixels
-    rows, columns = (pixels.rows, pixels.columns) if tile is None else (tile.rows, tile.columns)
-    spacing = tuple(round(value, 4) for value in frame.spacing)
-    return rows, columns, spacing, pixels.photometric, pixels.allocated, pixels.signed, pixels.floating
+    pixels = frame.pixels
+    return *picture_of(frame), pixels.photometric, pixels.allocated, pixels.signed, pixels.floating
 
 
 def _names(firsts: Sequence[Frame]) -> list[str]:
@@ -161,8 +179,13 @@ def _names(firsts: Sequence[Frame]) -> list[str]:
     counts, numbered = Counter(names), Counter[str]()
     unique = []
     for name in names:
-        numbered[name] += 1
-        unique.append(name if name and counts[name] == 1 else f"{name or 'stack'}{numbered[name]}")
+        candidate = name
+        while not candidate or candidate in unique or (candidate == name and counts[name] > 1):
+            numbered[name] += 1
+            candidate = f"{name or 'stack'}{numbered[name]}"
+            if counts[candidate]:  # the name of another
+                candidate = ""
+        unique.append(candidate)
     return unique
 
 
@@ -182,13 +205,20 @@ def _arrange(frames: list[Frame], name: str) -> list[Stack]:
     places = _places(frames)
     displaced = [place for place in places if _spread(place) > _SAME_PLACE_MM]
     if displaced:
+        slabs = _slabs(frames)
+        if len(slabs) > 1:
+            return [
+                stack
+                for number, slab in enumerate(slabs, 1)
+                for stack in _arrange(slab, "_".join(filter(None, (name, f"slab{number}"))))
+            ]
         return [
             Stack(
                 name,
                 tuple((frame,) for place in places for frame in place),
                 problem=(
-                    f"{len(displaced[0])} frames lie in one plane, but {_spread(displaced[0]):.3g} mm apart within it: several slabs "
-                    "under one series"
+                    f"{len(displaced[0])} frames lie in one plane, but {_spread(displaced[0]):.3g} mm apart within it: they are not "
+                    "pictures of one grid"
                 ),
             )
         ]
@@ -204,6 +234,9 @@ def _arrange(frames: list[Frame], name: str) -> list[Stack]:
             found = _by_clock(places, axis, key)
             if found is not None:
                 return [replace(found, name=name)]
+        found = _by_category(places, "time", _ALL)
+        if found is not None:
+            return [replace(found, name=name)]
     else:
         for axis, keys in _CATEGORIES:
             stacks = _uneven(places, axis, keys, name)
@@ -226,6 +259,26 @@ def _places(frames: list[Frame]) -> list[list[Frame]]:
     return places
 
 
+def _slabs(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames apart by where they lie within their planes, such as the stations of a scan of the whole body; in that order."""
+    row, column = axes_of(frames[0].orientation)
+    rows, columns = picture_of(frames[0])
+    between_rows, between_columns = frames[0].spacing
+    positions = np.array([frame.position for frame in frames])
+    corners = np.stack([positions @ row, positions @ column], axis=1) / [
+        columns * between_columns,
+        rows * between_rows,
+    ]
+    slabs: list[list[int]] = []
+    for k in np.lexsort(corners.T[::-1]):
+        home = next((slab for slab in slabs if np.abs(corners[k] - corners[slab[0]]).max() < _SLAB), None)
+        if home is None:
+            slabs.append([int(k)])
+        else:
+            home.append(int(k))
+    return [[frames[k] for k in slab] for slab in slabs]
+
+
 def _spread(place: Sequence[Frame]) -> float:
     positions = np.array([frame.position for frame in place])
     return float(np.linalg.norm(positions - positions[0], axis=1).max())
@@ -246,7 +299,7 @@ def _by_category(places: list[list[Frame]], axis: str, keys: Sequence[str]) -> S
     if any(Counter(_values(frame, keys) for frame in place) != wanted for place in places):
         return None
     slices = tuple(
-        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, keys)), frame.instance or 0)))
+        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, (*keys, *_LATER))), frame.instance or 0)))
         for place in places
     )
     values = tuple(" ".join(_shown(value) for value in _values(frame, keys) if value != "") for frame in slices[0])

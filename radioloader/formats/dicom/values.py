@@ -7,11 +7,11 @@ from typing import Any
 
 from radioloader.errors import FormatError
 
-__all__ = ["integer", "item", "number", "seconds", "text", "vector"]
+__all__ = ["integer", "item", "moment", "number", "seconds", "text", "vector"]
 
 
 def text(dataset: Any, keyword: str) -> str:
-    """The attribute as text without padding; empty when it is missing, and the first of several values."""
+    """The attribute as text without padding, several values with backslashes between them; empty when it is missing."""
     value = dataset.get(keyword)
     if value is None:
         return ""
@@ -87,6 +87,15 @@ def seconds(value: str) -> float | None:
     whole = whole.ljust(6, "0")
     clock = int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + int(whole[4:])
     return days * 86400 + clock + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
+
+
+def moment(date: str, time: str) -> float | None:
+    """A DICOM date and time as :func:`seconds`; the time alone where there is no (right) date, None where there is no time."""
+    whole, _, fraction = time.replace(":", "").partition(".")
+    if not whole:
+        return None
+    together = seconds(f"{date.replace('.', '')}{whole.ljust(6, '0')}.{fraction}")
+    return seconds(time) if together is None or not date else together
 
 
 def _first(value: Any) -> Any:

@@ -12,7 +12,7 @@ from radioloader.errors import ConfigError, FormatError
 from radioloader.formats.dicom.frames import Frame, Instance, SeriesFacts
 from radioloader.formats.dicom.geometry import Layout, Verdict, lay_out, runs_of
 from radioloader.formats.dicom.grid import ImageGrid
-from radioloader.formats.dicom.stacks import Dimension, Stack, make_stacks, without_copies
+from radioloader.formats.dicom.stacks import Dimension, Stack, make_stacks, picture_of, without_copies
 
 __all__ = ["DicomVolume", "Policy", "volumes_of"]
 
@@ -202,9 +202,7 @@ def _check_size(stack: Stack, size: int) -> None:
 def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
     slices = tuple(stack.slices[place] for place in layout.order)
     first = slices[0][0]
-    rows, columns = (
-        (first.tile.rows, first.tile.columns) if first.tile is not None else (first.pixels.rows, first.pixels.columns)
-    )
+    rows, columns = picture_of(first)
     pairs = {(frame.slope, frame.intercept) for places in slices for frame in places}
     rescale = "per slice" if len(pairs) > 1 else layout.verdict.rescale
     grid = ImageGrid(
@@ -243,7 +241,7 @@ def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Poli
 
 
 def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
-    """The regular parts of an irregular stack: doubled slices apart, then runs of even spacing."""
+    """The regular parts of an irregular stack: doubled slices apart, then acquisitions or runs of even spacing."""
     duplicates = whole.laid_out[1].duplicates
     layers: list[list[tuple[Frame, ...]]] = []
     depth = 0
@@ -252,11 +250,7 @@ def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) 
         if depth == len(layers):
             layers.append([])
         layers[depth].append(frames)
-    parts = [
-        tuple(layer[place] for place in run)
-        for layer in layers
-        for run in runs_of(np.array([frames[0].position for frames in layer]), policy.tolerance_mm)
-    ]
+    parts = [part for layer in layers for part in _parts(layer, policy.tolerance_mm)]
     volumes = []
     for number, slices in enumerate(parts, 1):
         part = replace(base, part=number, files=len({frame.path for places in slices for frame in places}))
@@ -270,6 +264,20 @@ def _split(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) 
         volume = replace(volume, verdict=verdict)
         volumes.append(_tilted(volume, policy) if verdict.status == "tilted" else volume)
     return volumes
+
+
+def _parts(layer: list[tuple[Frame, ...]], tolerance_mm: float) -> list[tuple[tuple[Frame, ...], ...]]:
+    """Runs of even spacing; of each acquisition for itself where that makes fewer (scans that overlap)."""
+
+    def runs(slices: list[tuple[Frame, ...]]) -> list[tuple[tuple[Frame, ...], ...]]:
+        positions = np.array([frames[0].position for frames in slices])
+        return [tuple(slices[place] for place in run) for run in runs_of(positions, tolerance_mm)]
+
+    acquisitions: dict[float | str | None, list[tuple[Frame, ...]]] = {}
+    for frames in layer:
+        acquisitions.setdefault(dict(frames[0].index).get("acquisition"), []).append(frames)
+    whole, apart = runs(layer), [part for number in acquisitions for part in runs(acquisitions[number])]
+    return apart if len(apart) < len(whole) else whole
 
 
 def _tilted(whole: DicomVolume, policy: Policy) -> DicomVolume:
