@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from radioloader.formats.dicom.frames import Ignored, Instance
+from radioloader.formats.dicom.frames import Frame, Ignored, Instance, Pixels
 from radioloader.formats.dicom.headers import read_instances
 from radioloader.formats.dicom.pixels import DicomVoxels, read_volume
 from radioloader.formats.dicom.volumes import DicomVolume, Policy, volumes_of
-from tests.formats.dicom.volumes import Array
+from tests.formats.dicom.volumes import Array, plane_of
 
-__all__ = ["affine_of", "ignored", "instances", "one", "read", "values", "volumes"]
+__all__ = ["affine_of", "frames_of", "ignored", "instances", "one", "read", "values", "volumes"]
 
 Files = Path | Iterable[Path]
 
@@ -64,3 +65,28 @@ def read(files: Files, **policy: Any) -> tuple[Array, Array]:
     found = values(read_volume(volume))
     assert found.shape == volume.shape
     return found, affine_of(volume)
+
+
+def frames_of(affine: Array, depth: int, **values: Any) -> list[Frame]:
+    """The frames of a volume of 40 x 30 pixels without any files, slice by slice; ``values`` are fields that all of them have."""
+    plane = plane_of(affine)
+    first = Frame(
+        path="0",
+        number=0,
+        sop="1.0",
+        position=(),
+        orientation=tuple(plane.orientation),
+        spacing=plane.spacing,
+        pixels=Pixels(30, 40, 1, "MONOCHROME2", 16, 16, 15, True, "", "1.2.840.10008.1.2.1"),
+        slope=1.0,
+        intercept=0.0,
+        instance=None,
+        frame_of_reference="1.9",
+        thickness=plane.gap,
+        kind=(),
+        index=(),
+    )
+    return [
+        replace(first, path=f"{k}", sop=f"1.{k}", position=tuple(plane.position(k).tolist()), **values)
+        for k in range(depth)
+    ]
