@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.headers import open_dataset, quiet
-from radioloader.formats.dicom.values import integer, item, number, seconds, text
+from radioloader.formats.dicom.values import item, moment, number, seconds, text
 from radioloader.formats.dicom.volumes import DicomVolume
 
 __all__ = ["suv_factor"]
+
+_DAY = 86400
 
 
 def suv_factor(volume: DicomVolume) -> float:
@@ -45,15 +48,15 @@ def _factor(datasets: list[Any]) -> float:
         if kind in ("", "BW"):  # PS3.3 C.8.9.1: BW where SUVType is absent
             return 1.0
         raise FormatError(f"the values are SUV by another measure already (SUVType {kind})")
+    activity = 1.0
     if units == "CNTS":
-        try:
-            scale = float(first.private_block(0x7053, "Philips PET Private Group")[0x00].value)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            scale = 0.0
+        scale = _philips(first, 0x00)
         if scale > 0:
             return scale
-        raise FormatError("Units is CNTS, and Philips's private SUV scale (7053,1000) is missing")
-    if units != "BQML":
+        activity = _philips(first, 0x09)
+        if activity <= 0:
+            raise FormatError("Units is CNTS, and Philips's private SUV scale (7053,1000) is missing")
+    elif units != "BQML":
         raise FormatError(f"Units is {units or 'missing'}, expected BQML")
     corrected = text(first, "CorrectedImage").split("\\")
     for needed in ("ATTN", "DECY"):
@@ -72,7 +75,7 @@ def _factor(datasets: list[Any]) -> float:
     ):
         if value <= 0:
             raise FormatError(f"{name} is missing or not positive")
-    return weight / (dose * 2 ** (-_elapsed(datasets, drug) / half_life))
+    return activity * weight / (dose * 2 ** (-_elapsed(datasets, drug) / half_life))
 
 
 def _elapsed(datasets: list[Any], drug: Any) -> float:
@@ -83,43 +86,65 @@ def _elapsed(datasets: list[Any], drug: Any) -> float:
     if correction != "START":
         raise FormatError(f"DecayCorrection is {correction or 'missing'}, expected START or ADMIN")
     start = _scan_start(datasets)
-    moment = text(drug, "RadiopharmaceuticalStartDateTime")
-    injected = seconds(moment)
+    injected = seconds(text(drug, "RadiopharmaceuticalStartDateTime"))
     if injected is None:
-        time = text(drug, "RadiopharmaceuticalStartTime")
-        injected = seconds(text(datasets[0], "SeriesDate") + time.partition(".")[0].ljust(6, "0")) if time else None
-        if injected is not None and injected > start:
-            injected -= 86400  # the day before: only the time of day is given
-    if injected is None:
-        raise FormatError("RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime are missing")
+        clock = seconds(text(drug, "RadiopharmaceuticalStartTime"))
+        if clock is None:
+            raise FormatError("RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime are missing")
+        # On the day of the scan, or the day before: only the time of day is given.
+        injected = start - start % _DAY + clock % _DAY
+        if injected > start:
+            injected -= _DAY
     elapsed = start - injected
-    if not 0 <= elapsed < 86400:
+    if not 0 <= elapsed < _DAY:
         raise FormatError(f"the injection lies {elapsed / 3600:.1f} h before the scan, expected 0 to 24 h")
     return elapsed
 
 
 def _scan_start(datasets: list[Any]) -> float:
-    """When the scan of the first bed position began: SeriesTime, unless that is later than an acquisition (then the series was made later,
-    and the frames' own reference times tell: C.8.9.4)."""
+    """When the scan of the first bed position began: SeriesDate and SeriesTime, unless they are missing or later than an acquisition. Then
+    the series was made later, and GE's own attribute or the frames' reference times tell (PS3.3 C.8.9.1.1.2, C.8.9.4.1.5).
+    """
     first = datasets[0]
-    series = seconds(text(first, "SeriesDate") + text(first, "SeriesTime").partition(".")[0].ljust(6, "0"))
     acquired = []
     for dataset in datasets:
-        date, time = text(dataset, "AcquisitionDate"), text(dataset, "AcquisitionTime")
-        moment = seconds(date + time.partition(".")[0].ljust(6, "0")) if time else None
-        if moment is None:
-            raise FormatError("AcquisitionDate or AcquisitionTime is missing")
-        acquired.append((moment, dataset))
+        for keyword in ("AcquisitionDate", "AcquisitionTime"):
+            if not text(dataset, keyword):
+                raise FormatError(f"{keyword} is missing")
+        clock = moment(text(dataset, "AcquisitionDate"), text(dataset, "AcquisitionTime"))
+        if clock is None or clock < _DAY:
+            raise FormatError("AcquisitionDate and AcquisitionTime are not a date and a time")
+        acquired.append((clock, dataset))
     earliest, dataset = min(acquired, key=lambda pair: pair[0])
+    series = moment(text(first, "SeriesDate"), text(first, "SeriesTime")) if text(first, "SeriesDate") else None
     if series is not None and series <= earliest:
         return series
+    scanned = seconds(_private(first, 0x0009, "GEMS_PETD_01", 0x0D))
+    if scanned is not None and scanned <= earliest:
+        return scanned
     duration = number(dataset, "ActualFrameDuration", 0.0) / 1000
-    half_life = number(item(first, "RadiopharmaceuticalInformationSequence"), "RadionuclideHalfLife", 0.0)
     reference = number(dataset, "FrameReferenceTime", -1.0) / 1000
-    if duration <= 0 or reference < 0 or integer(dataset, "ActualFrameDuration") is None:
+    if duration <= 0 or reference < 0:
         return earliest
-    import math
-
-    decay = math.log(2) / half_life
+    # The moment within a frame at which its activity is the mean of the frame
+    decay = math.log(2) / number(item(first, "RadiopharmaceuticalInformationSequence"), "RadionuclideHalfLife", 0.0)
     average = math.log(decay * duration / (1 - math.exp(-decay * duration))) / decay
     return earliest + average - reference
+
+
+def _philips(dataset: Any, element: int) -> float:
+    """A scale of Philips: 0x00 from counts to SUV, 0x09 from counts to Bq/ml; 0 when it is missing."""
+    try:
+        return float(_private(dataset, 0x7053, "Philips PET Private Group", element))
+    except ValueError:
+        return 0.0
+
+
+def _private(dataset: Any, group: int, creator: str, element: int) -> str:
+    try:
+        value = dataset.private_block(group, creator)[element].value
+    except (KeyError, AttributeError):
+        return ""
+    if isinstance(value, bytes):  # of implicit VR nothing is known of a private value
+        value = value.decode("ascii", "replace")
+    return str(value).strip(" \0")

@@ -71,12 +71,15 @@ def item(dataset: Any, keyword: str) -> Any:
 
 
 def seconds(value: str) -> float | None:
-    """A DICOM time (HHMMSS.FFFFFF) or date and time (YYYYMMDDHHMMSS.FFFFFF) as seconds from an arbitrary start; None when it is none."""
+    """A DICOM time (HHMMSS.FFFFFF) or date and time (YYYYMMDDHHMMSS.FFFFFF) as seconds from an arbitrary start; None when it is none.
+
+    Both may end after hours or minutes (PS3.5 6.2); an offset from UTC is not looked at: it is that of the other times as well.
+    """
     whole, _, fraction = value.split("+")[0].split("-")[0].replace(":", "").partition(".")
-    if not whole.isdigit() or len(whole) not in (2, 4, 6, 14):
+    if not whole.isdigit() or len(whole) not in (2, 4, 6, 10, 12, 14):
         return None
     days = 0
-    if len(whole) == 14:
+    if len(whole) >= 10:
         import datetime
 
         try:

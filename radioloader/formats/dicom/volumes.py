@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -222,6 +223,9 @@ def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
 
 def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:
     verdict = whole.laid_out[1]
+    drift = math.tan(math.radians(verdict.tilt)) * verdict.step * (verdict.slices - 1)
+    if policy.on_tilt == "error" and policy.on_irregular in ("keep", "resample") and drift > policy.tolerance_mm:
+        return [_tilted(whole, policy)]
     if policy.on_irregular == "keep":
         return [replace(whole, verdict=replace(verdict, changed="kept"))]
     if policy.on_irregular == "split":
@@ -285,8 +289,8 @@ def _tilted(whole: DicomVolume, policy: Policy) -> DicomVolume:
         return replace(
             whole,
             problem=(
-                f"{whole.describe()}: {whole.laid_out[1].describe()}, which on_tilt='error' refuses; choose 'keep' or 'resample' "
-                "(--on-tilt)"
+                f"{whole.describe()}: tilted: {whole.laid_out[1].tilt:.2f} degrees, which on_tilt='error' refuses; choose 'keep' or "
+                "'resample' (--on-tilt)"
             ),
         )
     return _resampled(whole, "tilt") if policy.on_tilt == "resample" else whole
