@@ -1,0 +1,354 @@
+"""Volumes of a series under the policies for tilted and irregular stacks, and what is said where there is none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from radioloader.errors import ConfigError, FormatError
+from radioloader.formats.dicom.pixels import read_volume
+from radioloader.formats.dicom.volumes import Policy
+from tests.formats.dicom.converter import dcm2niix, same_as_converter
+from tests.formats.dicom.make import SYNTAXES, real_volume, rotation, tilt, write_enhanced, write_series
+from tests.formats.dicom.reading import affine_of, one, read, values, volumes
+from tests.formats.dicom.volumes import Array
+
+SHAPE = (12, 10, 9)
+TURNS = {
+    "axial": (0, 0, 0),
+    "oblique": (20, -10, 5),
+    "sagittal": (0, 90, 0),
+    "coronal": (90, 0, 0),
+    "prone": (0, 0, 180),
+}
+
+
+@pytest.fixture(scope="module")
+def oblique() -> tuple[Array, Array]:
+    voxels, affine = real_volume(SHAPE)
+    return voxels, rotation(TURNS["oblique"]) @ affine
+
+
+def moved(affine: Array, slices: float) -> Array:
+    """The affine of the part that begins ``slices`` further on."""
+    result = affine.copy()
+    result[:, 3] = affine @ [0, 0, slices, 1]
+    return result
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+@pytest.mark.parametrize("names", ["shuffled", "reversed"])
+def test_regular_series_as_dcm2niix_reads_them(
+    tmp_path: Path, turn: tuple[int, int, int], modality: str, names: Any
+) -> None:
+    voxels, affine = real_volume(SHAPE)
+    affine = rotation(turn) @ affine
+    slope, intercept = (1.0, 0.0) if modality == "MR" else (0.5, -100.0)
+    write_series(tmp_path / "in", voxels, affine, modality=modality, slope=slope, intercept=intercept, names=names)
+    got = read(tmp_path / "in")
+    assert np.array_equal(got[0], voxels * slope + intercept)
+    assert np.allclose(got[1], affine, atol=1e-6)
+    assert same_as_converter(*got, *dcm2niix(tmp_path / "in", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("numbers", ["wrong", "right", "same", "none"])
+def test_instance_numbers_do_not_matter(tmp_path: Path, oblique: tuple[Array, Array], numbers: Any) -> None:
+    write_series(tmp_path, *oblique, instance_numbers=numbers, extension="")
+    volume = one(tmp_path)
+    assert np.array_equal(read_volume(volume).voxels, oblique[0])
+    assert np.allclose(affine_of(volume), oblique[1], atol=1e-6)
+    assert volume.verdict is not None
+    assert volume.verdict.order == {"wrong": "other", "right": "ascending", "same": "other", "none": "unknown"}[numbers]
+
+
+def test_what_a_volume_knows(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    files = write_series(tmp_path, *oblique, description="THORAX", intercept=-24)
+    volume = one(tmp_path)
+    first = pydicom.dcmread(files[0])
+    grid, verdict = volume.laid_out
+    assert (volume.files, volume.folder, volume.name, volume.part) == (9, str(tmp_path), "", 0)
+    assert volume.describe() == f"{tmp_path} (9 files)"
+    assert (volume.facts.modality, volume.facts.description) == ("CT", "THORAX")
+    assert grid.shape == volume.shape == SHAPE
+    assert grid.frame_of_reference == first.FrameOfReferenceUID
+    assert (grid.study, grid.series) == (first.StudyInstanceUID, first.SeriesInstanceUID)
+    assert grid.sop_class == volume.sop_class == first.SOPClassUID
+    assert grid.slices == tuple(((pydicom.dcmread(path).SOPInstanceUID, 0),) for path in files)
+    assert np.allclose(grid.origins, (oblique[1] @ np.array([[0, 0, k, 1] for k in range(9)]).T).T[:, :3], atol=1e-6)
+    assert (verdict.status, verdict.rescale, verdict.gaps, verdict.changed) == ("regular", "uniform", (), "")
+
+
+@pytest.mark.parametrize("degrees", [-15.0, 20.0])
+def test_tilt(tmp_path: Path, degrees: float) -> None:
+    voxels, affine = real_volume(SHAPE)
+    sheared = tilt(affine, degrees)
+    write_series(tmp_path, voxels, sheared)
+    kept = one(tmp_path)
+    assert np.array_equal(read_volume(kept).voxels, voxels)
+    assert np.allclose(affine_of(kept), sheared, atol=1e-5)
+    (refused,) = volumes(tmp_path, on_tilt="error")
+    assert refused.problem == (
+        f"{tmp_path} (9 files): tilted: {abs(degrees):.2f} degrees, which on_tilt='error' refuses; choose 'keep' or 'resample' (--on-tilt)"
+    )
+    with pytest.raises(FormatError, match="on_tilt='error' refuses"):
+        read_volume(refused)
+    upright = one(tmp_path, on_tilt="resample")
+    columns = affine_of(upright)[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    assert np.allclose(columns.T @ columns, np.diag(lengths**2), atol=1e-5)
+    assert np.allclose(lengths, [2.0, 1.5, 4.2 * np.cos(np.deg2rad(degrees))], atol=1e-5)
+    assert upright.verdict is not None
+    assert (upright.verdict.status, upright.verdict.changed) == ("tilted", "resampled")
+
+
+def test_a_gap_is_an_error_first(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    """Nothing stretches space silently."""
+    write_series(tmp_path, *oblique, drop=[3, 4])
+    (volume,) = volumes(tmp_path)
+    assert volume.problem == (
+        f"{tmp_path} (7 files): irregular: 1 gap (12.6 mm after slice 3, expected 4.2 mm); fetch what is missing, or choose "
+        "on_irregular='resample', 'split' or 'keep' (--on-irregular), or a larger tolerance (slice_tolerance_mm=0.1, --slice-tolerance)"
+    )
+    with pytest.raises(FormatError, match="1 gap"):
+        read_volume(volume)
+
+
+def test_a_gap_kept(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    voxels, affine = oblique
+    write_series(tmp_path, voxels, affine, drop=[3, 4])
+    volume = one(tmp_path, on_irregular="keep")
+    left = [0, 1, 2, 5, 6, 7, 8]
+    grid, verdict = volume.laid_out
+    assert np.array_equal(read_volume(volume).voxels, voxels[..., left])
+    # The truth is in the origins; the affine divides evenly what lies between the first slice and the last.
+    assert np.allclose(grid.origins, (affine @ np.array([[0, 0, k, 1] for k in left]).T).T[:, :3], atol=1e-6)
+    assert np.allclose(grid.affine[:3, 2], affine[:3, 2] * 8 / 6, atol=1e-6)
+    assert (verdict.status, verdict.changed) == ("irregular", "kept")
+    assert verdict.describe() == "irregular: 1 gap (12.6 mm after slice 3, expected 4.2 mm); kept"
+
+
+def test_a_gap_split(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    voxels, affine = oblique
+    write_series(tmp_path, voxels, affine, drop=[3, 4])
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert [(part.name, part.part, part.files, part.problem) for part in (first, second)] == [
+        ("part1", 1, 3, ""),
+        ("part2", 2, 4, ""),
+    ]
+    for part, start, stop in ((first, 0, 3), (second, 5, 9)):
+        assert np.array_equal(read_volume(part).voxels, voxels[..., start:stop])
+        assert np.allclose(affine_of(part), moved(affine, start), atol=1e-6)
+        assert part.laid_out[1].changed == f"split: part {part.part} of 2"
+        assert part.laid_out[1].status == "regular"
+
+
+def test_a_single_slice_left_over(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    """It is as deep as its SliceThickness says."""
+    voxels, affine = oblique
+    write_series(tmp_path, voxels, affine, drop=[1, 2])
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert (first.shape, second.shape) == ((12, 10, 1), (12, 10, 6))
+    assert np.allclose(affine_of(first), affine, atol=1e-6)
+    assert np.array_equal(read_volume(first).voxels, voxels[..., :1])
+
+
+@pytest.mark.parametrize("shift", [0.5, -1.0])
+def test_a_slice_out_of_place(tmp_path: Path, oblique: tuple[Array, Array], shift: float) -> None:
+    voxels, affine = oblique
+    write_series(tmp_path, voxels, affine, shift={4: shift})
+    (volume,) = volumes(tmp_path)
+    assert f"irregular: slices lie up to {abs(shift):.3g} mm off a regular grid" in volume.problem
+    wide = one(tmp_path, tolerance_mm=0.45) if abs(shift) < 0.42 else volumes(tmp_path, tolerance_mm=5)[0]
+    # A tenth of the distance of slices is the most that any tolerance lets pass.
+    assert "irregular" in wide.problem
+
+
+def test_a_tolerance_lets_small_deviations_pass(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    write_series(tmp_path, *oblique, shift={4: 0.3})
+    assert volumes(tmp_path)[0].problem
+    volume = one(tmp_path, tolerance_mm=0.35)
+    assert volume.laid_out[1].status == "regular"
+    assert volume.laid_out[1].deviation == pytest.approx(0.3, abs=1e-5)
+    assert np.allclose(affine_of(volume), oblique[1], atol=1e-6)
+
+
+def test_doubled_slices(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    voxels, affine = oblique
+    write_series(tmp_path, voxels, affine, duplicate=[2], duplicate_uids=True)
+    (volume,) = volumes(tmp_path)
+    assert "irregular: 1 slice at the place of another (slice 4)" in volume.problem
+    (resampled,) = volumes(tmp_path, on_irregular="resample")
+    assert "which of the slices at one place is right is unknown, so they are not resampled" in resampled.problem
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert np.array_equal(read_volume(first).voxels, voxels)
+    assert np.allclose(affine_of(first), affine, atol=1e-6)
+    assert np.array_equal(read_volume(second).voxels, voxels[..., 2:3])
+    assert np.allclose(affine_of(second), moved(affine, 2), atol=1e-6)
+    kept = one(tmp_path, on_irregular="keep")
+    assert kept.shape == (12, 10, 10)
+    assert kept.laid_out[1].duplicates == (3,)
+
+
+def test_files_that_are_there_twice(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    write_series(tmp_path, *oblique, duplicate=[2, 5])
+    volume = one(tmp_path)
+    assert volume.notes == ("2 frames are there in several files with the same SOPInstanceUID; one of each was used",)
+    assert len(volume.copies) == 2
+    assert np.array_equal(read_volume(volume).voxels, oblique[0])
+
+
+def test_stations_that_overlap_can_be_split(tmp_path: Path) -> None:
+    """Two acquisitions, the second half a slice off and three slices into the first."""
+    voxels, affine = real_volume((12, 10, 12))
+    write_series(tmp_path, voxels[..., :7], affine, acquisition=1)
+    write_series(tmp_path, voxels[..., 4:], moved(affine, 4.5), acquisition=2)
+    (whole,) = volumes(tmp_path)
+    assert "irregular" in whole.problem
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert np.array_equal(read_volume(first).voxels, voxels[..., :7])
+    assert np.array_equal(read_volume(second).voxels, voxels[..., 4:])
+    assert np.allclose(affine_of(second), moved(affine, 4.5), atol=1e-5)
+
+
+def test_stations_with_a_gap_between_them_can_be_split(tmp_path: Path) -> None:
+    voxels, affine = real_volume((12, 10, 12))
+    write_series(tmp_path, voxels[..., :6], affine, acquisition=1)
+    write_series(tmp_path, voxels[..., 6:], moved(affine, 9.3), acquisition=2)
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert np.array_equal(read_volume(first).voxels, voxels[..., :6])
+    assert np.array_equal(read_volume(second).voxels, voxels[..., 6:])
+
+
+def test_a_gap_over_time(tmp_path: Path) -> None:
+    voxels, affine = real_volume(SHAPE)
+    both = np.stack([voxels, voxels // 2], axis=3)
+    write_series(tmp_path, both, affine, modality="MR", drop=[3])
+    assert "1 gap (8.4 mm after slice 3" in volumes(tmp_path)[0].problem
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert np.array_equal(read_volume(first).voxels, both[:, :, :3])
+    assert np.array_equal(read_volume(second).voxels, both[:, :, 4:])
+    kept = one(tmp_path, on_irregular="keep")
+    assert np.array_equal(read_volume(kept).voxels, np.delete(both, 3, axis=2))
+
+
+def test_enhanced_with_a_gap(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", *oblique, drop=[4])
+    (volume,) = volumes(tmp_path)
+    assert volume.problem.startswith(f"{path} (1 file): irregular: 1 gap (8.4 mm after slice 4, expected 4.2 mm)")
+    first, second = volumes(tmp_path, on_irregular="split")
+    assert np.array_equal(read_volume(first).voxels, oblique[0][..., :4])
+    assert np.array_equal(read_volume(second).voxels, oblique[0][..., 5:])
+
+
+def test_mixed_encodings_in_one_series(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    """An archive that compressed some of the files."""
+    voxels, affine = real_volume((36, 32, len(SYNTAXES)))
+    for k, (_, syntax) in enumerate(SYNTAXES):
+        others = [place for place in range(len(SYNTAXES)) if place != k]
+        write_series(tmp_path, voxels, affine, syntax=syntax, drop=others)
+    assert np.array_equal(read(tmp_path)[0], voxels)
+
+
+def test_a_broken_file_stops_its_series(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    files = write_series(tmp_path, *oblique)
+    for path in files[2:4]:
+        path.write_bytes(path.read_bytes()[:-100])
+    (volume,) = volumes(tmp_path)
+    assert volume.problem == (
+        f"{min(files[2:4])}: truncated: 140 bytes of pixels are there, expected 240 for 1 x 10 x 12 pixels of 16 bits (and 1 more of this "
+        "series)"
+    )
+    assert "irregular: 1 gap" in volumes([path for path in files if path not in files[2:4]])[0].problem
+
+
+def test_a_good_copy_of_a_broken_file(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    files = write_series(tmp_path, *oblique, names="plain")
+    copy = tmp_path / "z.dcm"
+    shutil.copy(files[2], copy)
+    files[2].write_bytes(files[2].read_bytes()[:-10])
+    volume = one(tmp_path)
+    assert np.array_equal(read_volume(volume).voxels, oblique[0])
+    (note,) = volume.notes
+    assert note.startswith(f"{files[2]}: truncated")
+    assert note.endswith("; a good copy was used")
+
+
+def test_frames_of_reference_and_patients_are_not_mixed(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    write_series(tmp_path / "a", *oblique, drop=range(4))
+    write_series(tmp_path / "a", *oblique, drop=range(4, 9), frame_of_reference="another")
+    (volume,) = volumes(tmp_path / "a")
+    assert volume.problem == (
+        f"{tmp_path / 'a'} (9 files): its frames lie in 2 frames of reference: where they lie relative to each other is unknown"
+    )
+    write_series(tmp_path / "b", *oblique, drop=range(4))
+    write_series(tmp_path / "b", *oblique, drop=range(4, 9), patient={"PatientID": "another"})
+    (volume,) = volumes(tmp_path / "b")
+    assert volume.problem == f"{tmp_path / 'b'} (9 files): its files belong to different patients (PatientID)"
+
+
+def test_no_frame_of_reference_is_one(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    write_series(tmp_path, *oblique, frame_of_reference=None)
+    volume = one(tmp_path)
+    assert volume.laid_out[0].frame_of_reference == ""
+    assert np.array_equal(read_volume(volume).voxels, oblique[0])
+
+
+def test_one_stack_of_several_may_be_wrong(tmp_path: Path) -> None:
+    """The other can be ingested."""
+    voxels, affine = real_volume(SHAPE)
+    write_series(tmp_path, voxels, affine, modality="MR", echo=1)
+    write_series(tmp_path, voxels + 1, affine, modality="MR", echo=2, drop=[3])
+    first, second = volumes(tmp_path)
+    assert (first.name, first.problem, first.files) == ("echo1", "", 9)
+    assert second.problem.startswith(f"{tmp_path} (8 files, echo2): irregular: 1 gap")
+    assert np.array_equal(values(read_volume(first)), voxels)
+
+
+def test_slices_of_no_extent(tmp_path: Path) -> None:
+    voxels, affine = real_volume((12, 10, 1))
+
+    def change(ds: Dataset, k: int) -> None:
+        ds.SliceThickness = "0"
+
+    write_series(tmp_path, voxels, affine, extra=change)
+    (volume,) = volumes(tmp_path)
+    assert "it is a single slice without SliceThickness or SpacingBetweenSlices" in volume.problem
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"on_tilt": "fix"}, "on_tilt='fix' is not one of 'keep', 'resample', 'error'"),
+        ({"on_irregular": ""}, "on_irregular='' is not one of 'error', 'resample', 'split', 'keep'"),
+        ({"suv": "lbm"}, "suv='lbm' is not one of 'bw'"),
+        ({"tolerance_mm": -1.0}, "slice_tolerance_mm=-1.0 is not a distance in mm"),
+        ({"tolerance_mm": float("nan")}, "slice_tolerance_mm=nan is not a distance in mm"),
+    ],
+)
+def test_policies_are_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Policy(**values).check()
+    assert str(caught.value) == message
+
+
+def test_order_of_the_files_does_not_matter(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    files = write_series(tmp_path, *oblique)
+    first, second = one(files), one(files[::-1])
+    assert np.array_equal(affine_of(first), affine_of(second))
+    assert first.laid_out[0].slices == second.laid_out[0].slices
+
+
+@pytest.mark.parametrize("on_irregular", ["keep", "resample"])
+def test_a_tilt_is_refused_where_slices_are_missing_too(tmp_path: Path, on_irregular: str) -> None:
+    voxels, affine = real_volume(SHAPE)
+    write_series(tmp_path, voxels, tilt(affine, 15.0), drop=[4])
+    assert not volumes(tmp_path, on_irregular=on_irregular)[0].problem
+    (volume,) = volumes(tmp_path, on_irregular=on_irregular, on_tilt="error")
+    assert "15.00 degrees, which on_tilt='error' refuses" in volume.problem
