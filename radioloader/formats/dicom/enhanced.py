@@ -105,7 +105,7 @@ def _frame(
     reference: str,
 ) -> Frame:
     measures = groups.need("PixelMeasuresSequence")
-    transformation = groups.get("PixelValueTransformationSequence")
+    slope, intercept = _rescale(groups)
     content = groups.get("FrameContentSequence")
     kind, index = dict(common[0]), dict(common[1])
     # Of the file as a whole, not of this frame
@@ -127,14 +127,26 @@ def _frame(
         orientation=vector(groups.need("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
         spacing=vector(measures, "PixelSpacing", 2),
         pixels=pixels,
-        slope=1.0 if transformation is None else number(transformation, "RescaleSlope", 1.0),
-        intercept=0.0 if transformation is None else number(transformation, "RescaleIntercept", 0.0),
+        slope=slope,
+        intercept=intercept,
         instance=instance,
         frame_of_reference=reference,
         thickness=number(measures, "SpacingBetweenSlices", 0.0) or number(measures, "SliceThickness", 0.0),
         kind=tuple(kind.items()),
         index=tuple(index.items()),
     )
+
+
+def _rescale(groups: _Groups) -> tuple[float, float]:
+    """Slope and intercept: the modality's (PS3.3 C.7.6.16.2.9), or of parametric maps, which have none, those of the quantity that they
+    show (C.7.6.16.2.11)."""
+    found = groups.get("PixelValueTransformationSequence")
+    if found is not None:
+        return number(found, "RescaleSlope", 1.0), number(found, "RescaleIntercept", 0.0)
+    mapping = groups.get("RealWorldValueMappingSequence")
+    if mapping is None or groups.get("ParametricMapFrameTypeSequence") is None:
+        return 1.0, 0.0
+    return number(mapping, "RealWorldValueSlope", 1.0), number(mapping, "RealWorldValueIntercept", 0.0)
 
 
 def _add_kind(kind: dict[str, str], groups: _Groups) -> None:

@@ -6,7 +6,8 @@ identifies; a deny-list made of it would let private and future attributes throu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from radioloader._optional import require
@@ -82,13 +83,13 @@ def check_keep_tags(keywords: Iterable[str]) -> list[str]:
     datadict = require("pydicom.datadict", extra="dicom")
     kept = []
     for keyword in keywords:
-        tag = datadict.tag_for_keyword(keyword) if isinstance(keyword, str) else None
+        tag = datadict.tag_for_keyword(keyword) if isinstance(keyword, str) and keyword else None
         if tag is None:
             raise ConfigError(
                 f"keep_tags: {keyword!r} is not the keyword of a DICOM attribute, such as 'PatientAge' (PS3.6); private attributes "
                 "cannot be kept: nobody knows what they hold"
             )
-        if datadict.dictionary_VR(tag) in ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"):
+        if str(datadict.dictionary_VR(tag)).split(" or ")[0] in ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"):
             raise ConfigError(f"keep_tags: {keyword} holds no plain value (it is {datadict.dictionary_VR(tag)})")
         kept.append(keyword)
     return list(dict.fromkeys(kept))
@@ -105,21 +106,21 @@ def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str |
             number = _number(value)
             if number is not None:
                 values[keyword] = number
-        elif isinstance(value, str | int | float) and not hasattr(value, "__len__"):
-            values[keyword] = str(value)
-        else:
+        elif _text(value):
             values[keyword] = _text(value)
     return values
 
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        result = float(value)
     except (TypeError, ValueError):
         return None
+    return result if math.isfinite(result) else None
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        return str(value)
-    return "\\".join(str(part) for part in value)
+    # Names of persons can be iterated over, letter by letter, and are no sequences.
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "\\".join(str(part) for part in value)
+    return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from radioloader.errors import FormatError
@@ -15,7 +16,7 @@ def text(dataset: Any, keyword: str) -> str:
     value = dataset.get(keyword)
     if value is None:
         return ""
-    if not isinstance(value, str) and hasattr(value, "__iter__"):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         value = "\\".join(str(part) for part in value)
     return str(value).strip(" \0")
 
