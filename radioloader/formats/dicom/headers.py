@@ -47,7 +47,9 @@ VOLUMES = {
 """Storage classes (PS3.4 B.5) whose frames have a place in the patient. Others are looked at as well when they give one."""
 
 _MEMORY_LIMIT = 2**31
-"""Bytes of a deflated file, inflated. (The whole of it has to be inflated before its header can be read.)"""
+_INFLATION = 100
+"""A deflated file of more than _MEMORY_LIMIT bytes when inflated is not read (the whole of it has to be inflated before its header can be
+read), nor one of more than four times _FREE_BYTES that grows more than _INFLATION-fold: pictures do not."""
 
 _FREE_BYTES = 64 * 2**20
 _RATIO = 1000
@@ -115,13 +117,15 @@ def open_dataset(path: str, stream: BinaryIO, *, stop_before_pixels: bool = True
     pydicom = require("pydicom", extra="dicom")
     stream.seek(0)
     start = stream.read(1024)
-    if _DEFLATED.encode() in start and os.path.getsize(path) > 2**20:
-        _check_inflated(stream)
+    if _DEFLATED.encode() in start:
+        _check_inflated(stream, os.path.getsize(path))
     stream.seek(0)
     return pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, force=True)
 
 
-def _check_inflated(stream: BinaryIO) -> None:
+def _check_inflated(stream: BinaryIO, stored: int) -> None:
+    if stored * 1032 < 4 * _FREE_BYTES:  # more than 1032-fold deflate cannot do
+        return
     pydicom = require("pydicom", extra="dicom")
     stream.seek(0)
     pydicom.filereader.read_preamble(stream, force=True)
@@ -131,9 +135,9 @@ def _check_inflated(stream: BinaryIO) -> None:
         while block:
             size += len(engine.decompress(block, 2**24))
             block = engine.unconsumed_tail
-            if size > _MEMORY_LIMIT:
+            if size > min(_MEMORY_LIMIT, max(4 * _FREE_BYTES, _INFLATION * stored)):
                 raise FormatError(
-                    f"deflated, and larger than {_MEMORY_LIMIT / 2**30:.0f} GiB when inflated; store it uncompressed"
+                    f"deflated: {stored} bytes grow to more than {size // 2**20} MiB when inflated; store it uncompressed"
                 )
 
 

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from radioloader.errors import FormatError
 from radioloader.formats.dicom.geometry import LPS_TO_RAS, normal_of
 from radioloader.formats.dicom.grid import ImageGrid
 
 __all__ = ["resample_stack", "target_grid"]
 
+_FREE_VOXELS, _GROWTH = 2**26, 8
+"""A grid may have _FREE_VOXELS, or _GROWTH times the voxels of the stack."""
 _WHOLE = 1e-3
 """Of a pixel or a slice: what is closer to a whole number is rounding."""
 
@@ -27,6 +30,9 @@ def target_grid(grid: ImageGrid, step: float, orientation: Sequence[float]) -> I
         grid: Of the stack; its ``origins`` tell where the slices are.
         step: Distance of slices in mm.
         orientation: ImageOrientationPatient.
+
+    Raises:
+        FormatError: It would be far larger than the stack: its slices are not neighbours.
     """
     normal = LPS_TO_RAS @ normal_of(orientation)
     in_plane = grid.affine[:3, :2]
@@ -34,14 +40,23 @@ def target_grid(grid: ImageGrid, step: float, orientation: Sequence[float]) -> I
     low, high = np.floor(shifts.min(axis=0) + _WHOLE), np.ceil(shifts.max(axis=0) - _WHOLE)
     offsets = (grid.origins - grid.origins[0]) @ normal
     count = math.floor(offsets[-1] / step + _WHOLE) + 1
+    x, y, depth = grid.shape
+    wide = (x + int(high[0] - low[0]), y + int(high[1] - low[1]), count)
+    if math.prod(wide) > max(_FREE_VOXELS, _GROWTH * x * y * depth):
+        raise FormatError(
+            f"a grid of {wide[0]} x {wide[1]} x {wide[2]} voxels would be needed to resample {x} x {y} x {depth}: its slices are not "
+            "neighbours; choose on_irregular='split' (--on-irregular), or on_tilt='keep' (--on-tilt)"
+        )
     affine = np.eye(4)
     affine[:3, :2] = in_plane
     affine[:3, 2] = normal * step
     affine[:3, 3] = grid.origins[0] + in_plane @ low
-    x, y, _ = grid.shape
-    wide = (x + int(high[0] - low[0]), y + int(high[1] - low[1]), count)
     origins = affine[:3, 3] + np.arange(count)[:, None] * affine[:3, 2]
-    nearest = np.abs(offsets[None, :] - np.arange(count)[:, None] * step).argmin(axis=1)
+    above = np.searchsorted(offsets, np.arange(count) * step).clip(1, max(depth - 1, 1))
+    below_is_nearer = (
+        np.arange(count) * step - offsets[above - 1] <= offsets[above.clip(max=depth - 1)] - np.arange(count) * step
+    )
+    nearest = np.where(below_is_nearer, above - 1, above)
     return replace(
         grid, shape=wide, affine=affine, origins=origins, slices=tuple(grid.slices[int(place)] for place in nearest)
     )

@@ -11,6 +11,10 @@ from radioloader.errors import FormatError
 __all__ = ["integer", "item", "moment", "number", "seconds", "text", "vector"]
 
 
+_FAR = 1e9
+"""mm: nothing that is scanned is that far away, and squares of it can be added."""
+
+
 def text(dataset: Any, keyword: str) -> str:
     """The attribute as text without padding, several values with backslashes between them; empty when it is missing."""
     value = dataset.get(keyword)
@@ -48,7 +52,7 @@ def number(dataset: Any, keyword: str, default: float) -> float:
 
 
 def vector(dataset: Any, keyword: str, length: int) -> tuple[float, ...]:
-    """The attribute as ``length`` numbers.
+    """The attribute as ``length`` numbers: a place, directions or distances.
 
     Raises:
         FormatError: It is missing, or holds anything else.
@@ -62,6 +66,10 @@ def vector(dataset: Any, keyword: str, length: int) -> tuple[float, ...]:
         result = ()
     if len(result) != length or not all(math.isfinite(part) for part in result):
         raise FormatError(f"{keyword} does not hold {length} numbers")
+    if max(map(abs, result)) > _FAR:
+        raise FormatError(
+            f"{keyword} holds {max(map(abs, result)):.3g}, which is out of all proportion (mm, or cosines)"
+        )
     return result
 
 

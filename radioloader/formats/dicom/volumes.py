@@ -300,9 +300,13 @@ def _resampled(whole: DicomVolume, how: str) -> DicomVolume:
     from radioloader.formats.dicom.resample import target_grid
 
     grid, verdict = whole.laid_out
+    try:
+        target = target_grid(grid, verdict.step, whole.slices[0][0].orientation)
+    except FormatError as error:
+        return replace(whole, problem=f"{whole.describe()}: {verdict.describe()}; {error}")
     return replace(
         whole,
-        grid=target_grid(grid, verdict.step, whole.slices[0][0].orientation),
+        grid=target,
         verdict=replace(verdict, changed="resampled"),
         resample=how,
     )
