@@ -1,0 +1,379 @@
+"""Files that are broken, or made to break readers: each is named with its reason, and memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from radioloader.errors import FormatError
+from radioloader.formats.dicom.codestream import picture_size
+from radioloader.formats.dicom.frames import Ignored
+from radioloader.formats.dicom.headers import quiet, read_instance
+from radioloader.formats.dicom.pixels import read_volume
+from tests.formats.dicom.make import (
+    SYNTAXES,
+    real_volume,
+    rotation,
+    tilt,
+    write_bomb,
+    write_enhanced,
+    write_garbage,
+    write_mosaic,
+    write_series,
+)
+from tests.formats.dicom.reading import frames_of, ignored, instances, volumes
+from tests.formats.dicom.volumes import Array
+
+ROOT = Path(__file__).resolve().parents[3]
+COMPRESSED = [RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless]
+NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+MIB = 2**20
+
+
+def outcome(path: Path) -> Array | str:
+    """The voxels of a file, or why there are none. Anything but FormatError comes through."""
+    with quiet():
+        found = read_instance(str(path))
+    if isinstance(found, Ignored):
+        assert found.reason
+        return found.reason
+    if found.what != "image":
+        return found.what
+    (volume, *_) = volumes([path])
+    if volume.problem:
+        assert str(path) in volume.problem
+        return volume.problem
+    try:
+        return read_volume(volume).voxels
+    except FormatError as error:
+        said = str(error)
+    assert str(path) in said
+    return said
+
+
+def test_garbage_with_the_prefix(tmp_path: Path) -> None:
+    path = write_garbage(tmp_path / "a.dcm")
+    (found,) = ignored(path)
+    assert found.broken
+    assert found.reason.startswith("broken DICOM")
+    path.write_bytes(b"\0" * 128 + b"DICM")
+    (found,) = ignored(path)
+    assert (found.reason, found.broken) == ("broken DICOM: it has no SOPClassUID", True)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SeriesInstanceUID"])
+def test_without_mandatory_identifiers(tmp_path: Path, keyword: str) -> None:
+    voxels, affine = real_volume((8, 8, 1))
+    (path,) = write_series(tmp_path, voxels, affine)
+    ds = pydicom.dcmread(path)
+    delattr(ds, keyword)
+    del ds.file_meta.MediaStorageSOPClassUID
+    pydicom.dcmwrite(path, ds, enforce_file_format=False)
+    (found,) = ignored(path)
+    assert (found.reason, found.broken) == (f"broken DICOM: it has no {keyword}", True)
+
+
+@pytest.mark.parametrize("syntax", [uid for _, uid in SYNTAXES], ids=[name for name, _ in SYNTAXES])
+def test_cut_anywhere(tmp_path: Path, syntax: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """A file that lost its end is never an image with other values."""
+    voxels, affine = real_volume((33, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=syntax)
+    content = path.read_bytes()
+    whole = outcome(path)
+    assert isinstance(whole, np.ndarray)
+    # The end of a compressed sequence and a padding byte may go without loss.
+    for cut in [*range(0, len(content) - 12, 61), *range(len(content) - 40, len(content) - 12, 7)]:
+        path.write_bytes(content[:cut])
+        found = outcome(path)
+        if isinstance(found, np.ndarray):
+            assert np.array_equal(found, whole), cut
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("lost", [1, 100, 2000])
+def test_cut_within_its_pixels(tmp_path: Path, syntax: Any, lost: int) -> None:
+    voxels, affine = real_volume((32, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=syntax)
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert outcome(path) == (
+        f"{path}: truncated: {2048 - lost} bytes of pixels are there, expected 2048 for 1 x 32 x 32 pixels of 16 bits"
+    )
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_cut_within_compressed_pixels(tmp_path: Path, syntax: Any) -> None:
+    """Decoders would make a picture of what is left."""
+    voxels, affine = real_volume((32, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=syntax)
+    content = path.read_bytes()
+    start = content.index(b"\xe0\x7f\x10\x00OB") + 12 + 8 + 4  # behind a table of one offset
+    assert content[start : start + 4] == b"\xfe\xff\x00\xe0"
+    length = int.from_bytes(content[start + 4 : start + 8], "little")
+    path.write_bytes(content[: start + 8 + length - 30])
+    assert outcome(path) == f"{path}: truncated: {length - 30} bytes of its pixels are there, expected {length}"
+
+
+@pytest.mark.parametrize("kind", ["series", "enhanced", "mosaic"])
+def test_damaged_bytes(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever is in a file: a reason, or voxels."""
+    voxels, affine = real_volume((32, 32, 4))
+    path = tmp_path / "a.dcm"
+    if kind == "series":
+        (path,) = write_series(tmp_path, voxels[..., :1], affine)
+    elif kind == "enhanced":
+        write_enhanced(path, voxels, affine, syntax=RLELossless)
+    else:
+        write_mosaic(path, voxels.astype(np.uint16), affine)
+    content = path.read_bytes()
+    generator = np.random.default_rng(3)
+    header = content.index(b"\xe0\x7f\x10\x00") + 60
+    for _ in range(120):
+        damaged = bytearray(content)
+        for place in generator.integers(128, header, 3):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        assert len(outcome(path)) > 0
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_damaged_compressed_pixels(tmp_path: Path, syntax: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    voxels, affine = real_volume((32, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=syntax)
+    content = path.read_bytes()
+    start = content.index(b"\xe0\x7f\x10\x00OB") + 28
+    generator = np.random.default_rng(4)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for place in generator.integers(start, len(content), 4):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        assert len(outcome(path)) > 0
+    capfd.readouterr()
+
+
+EXTREME = ["1e308", "-1e308", "1e-308", "1e30", "0", "-1", "99999999999999", "nan", "x", ""]
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "RescaleSlope",
+        "RescaleIntercept",
+        "SliceThickness",
+        "InstanceNumber",
+        "NumberOfFrames",
+    ],
+)
+@pytest.mark.parametrize("policy", [{}, {"on_irregular": "resample", "on_tilt": "resample"}, {"on_irregular": "split"}])
+def test_numbers_out_of_all_proportion(tmp_path: Path, keyword: str, policy: dict[str, Any]) -> None:
+    voxels, affine = real_volume((8, 8, 3))
+    files = write_series(tmp_path, voxels, affine, names="plain")
+    for text in EXTREME:
+        for change in range(6):
+            with quiet():
+                ds = pydicom.dcmread(files[1])
+                length = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}.get(keyword, 1)
+                value = ds.get(keyword)
+                parts = [str(part) for part in value] if length > 1 else [text]
+                if change < length:
+                    parts[change] = text
+                raw = "\\".join(parts).encode()
+                tag = pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(keyword))
+                kind = pydicom.datadict.dictionary_VR(tag)
+                ds._dict[tag] = pydicom.dataelem.RawDataElement(tag, kind, len(raw), raw, 0, False, True)
+                pydicom.dcmwrite(tmp_path / "IM00001.dcm", ds, enforce_file_format=False)
+            for volume in volumes(tmp_path, **policy):
+                if volume.problem:
+                    continue
+                assert np.prod(volume.shape) < 2**27
+                try:
+                    got = read_volume(volume)
+                except FormatError:
+                    continue
+                assert got.voxels.shape == volume.shape
+                assert np.isfinite(volume.laid_out[0].affine).all()
+            if change >= length - 1:
+                break
+
+
+def test_resampling_far_apart_slices_is_refused(tmp_path: Path) -> None:
+    """Two slices 0.01 mm apart, and one a kilometre on."""
+    voxels, affine = real_volume((32, 32, 4))
+    thin = affine @ np.diag([1, 1, 0.1, 1])
+    write_series(tmp_path, voxels, thin, shift={3: 1e6})
+    (volume,) = volumes(tmp_path, on_irregular="resample")
+    assert "voxels would be needed to resample 32 x 32 x 4: its slices are not neighbours" in volume.problem
+    steep = tilt(affine, 89.9)
+    write_series(tmp_path / "b", voxels, steep @ np.diag([1, 1, 1e5, 1]))
+    (volume,) = volumes(tmp_path / "b", on_tilt="resample")
+    assert "its slices are not neighbours" in volume.problem
+
+
+# Bombs
+
+
+@pytest.mark.parametrize("syntax", [*NATIVE, *COMPRESSED])
+@pytest.mark.parametrize("frames", [1, 10000])
+def test_bombs_are_refused_from_their_header(tmp_path: Path, syntax: Any, frames: int) -> None:
+    path = write_bomb(tmp_path / "b.dcm", syntax, frames=frames)
+    read_instance(str(path))  # what is imported is not counted
+    tracemalloc.start()
+    found = instances(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * MIB
+    assert found[0].frames == ()
+    reasons = ["cannot hold", "functional groups of 1", "pixels take", "compressed picture has"]
+    assert any(reason in found[0].problem for reason in reasons)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, JPEGLosslessSV1])
+def test_bombs_within_the_picture(tmp_path: Path, syntax: Any) -> None:
+    """The header says 32 x 32, the picture 65535 x 65535: a decoder would allocate 8 GB."""
+    voxels, affine = real_volume((32, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=syntax)
+    content = path.read_bytes()
+    if syntax == JPEG2000Lossless:
+        place = content.index(b"\xff\x4f\xff\x51") + 8
+        changed = content[:place] + (65535).to_bytes(4, "big") * 2 + content[place + 8 :]
+    else:
+        place = content.index(b"\xff\xf7" if syntax == JPEGLSLossless else b"\xff\xc3") + 5
+        changed = content[:place] + b"\xff" * 4 + content[place + 4 :]
+    path.write_bytes(changed)
+    said = "its compressed picture has 65535 x 65535 pixels of 1 samples, expected 32 x 32 of 1, as its header says"
+    assert outcome(path) == f"{path}: {said}"
+
+
+def test_many_files_that_hold_too_little(tmp_path: Path) -> None:
+    """Each is small enough to be let through by itself: 50 MB of 1 kB. Together they are not."""
+
+    def change(ds: Dataset, k: int) -> None:
+        ds.Rows = ds.Columns = 5000
+
+    voxels, affine = real_volume((32, 32, 20))
+    write_series(tmp_path, voxels, affine, syntax=RLELossless, extra=change)
+    (volume,) = volumes(tmp_path)
+    assert "bytes) cannot hold 1000000000 bytes of pixels" in volume.problem
+
+
+def test_inflating_bombs(tmp_path: Path) -> None:
+    """400 kB of deflated zeros, which are 400 MB: pydicom would hold all of it before it can say what it is."""
+    voxels, affine = real_volume((32, 32, 1))
+    (path,) = write_series(tmp_path, voxels, affine, syntax=DeflatedExplicitVRLittleEndian)
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    inside = zlib.decompress(content[start:], -zlib.MAX_WBITS)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(inside)
+    for _ in range(25):
+        packed += packer.compress(bytes(16 * MIB))
+    path.write_bytes(content[:start] + packed + packer.flush())
+    assert path.stat().st_size < MIB
+    tracemalloc.start()
+    (found,) = ignored(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "MiB when inflated; store it uncompressed" in found.reason
+    assert found.broken
+    assert peak < 64 * MIB
+
+
+def test_headers_stay_small(tmp_path: Path) -> None:
+    """Pixels are not read with them."""
+    _, affine = real_volume((32, 32, 1))
+    big = np.zeros((2048, 2048, 1), np.int16)
+    (path,) = write_series(tmp_path, big, affine)
+    assert path.stat().st_size > 8 * MIB
+    read_instance(str(path))
+    tracemalloc.start()
+    (found,) = instances(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not found.problem
+    assert peak < MIB
+
+
+@pytest.mark.parametrize("kind", ["OB", "UT", "SQ"])
+def test_values_longer_than_the_file(tmp_path: Path, kind: str) -> None:
+    """An element that says it has 4 GB, under a limit of memory."""
+    voxels, affine = real_volume((8, 8, 1))
+    (path,) = write_series(tmp_path, voxels, affine)
+    content = path.read_bytes()
+    place = content.index(b"\x08\x00\x60\x00CS")  # Modality
+    element = b"\x08\x00\x59\x00" + kind.encode() + b"\0\0\xfe\xff\xff\xff"
+    path.write_bytes(content[:place] + element + content[place:])
+    script = """
+import resource, sys
+from radioloader.formats.dicom.headers import read_instances
+import pydicom, numpy
+resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+(found,) = read_instances(sys.argv[1:])
+print(type(found).__name__, getattr(found, "broken", None))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    said, peak = done.stdout.split("\n")[:2]
+    assert said == "Ignored True"
+    assert int(peak) < 2**20  # kB
+
+
+def test_sequences_within_sequences(tmp_path: Path) -> None:
+    """Deeper than Python goes."""
+    voxels, affine = real_volume((8, 8, 1))
+    (path,) = write_series(tmp_path, voxels, affine)
+    content = path.read_bytes()
+    place = content.index(b"\x08\x00\x60\x00CS")
+    nest = b"\x08\x00\x59\x00SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 5000
+    path.write_bytes(content[:place] + nest + content[place:])
+    (found,) = ignored(path)
+    assert found.reason == "broken DICOM: RecursionError: it cannot be parsed"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\x4f\xff\x51" + b"\0" * 30, b"\0\0\0\x0cjP  \r\n"]
+)
+def test_pictures_without_a_size(data: bytes) -> None:
+    assert picture_size(data) is None
+    assert picture_size(data + b"\xff" * 3) is None
+
+
+def test_thousands_of_frames_are_laid_out_quickly() -> None:
+    """Nothing in it grows with the square of the number of frames."""
+    from radioloader.formats.dicom.stacks import make_stacks
+
+    affine = rotation((20, -10, 5)) @ real_volume((8, 8, 1))[1]
+    frames = frames_of(affine, 5000)
+    (stack,) = make_stacks(frames[::-1])
+    assert [frame.path for frame in stack.frames] == [frame.path for frame in frames]
