@@ -181,16 +181,16 @@ def _subjects(
         index, tiles = snapshot.index(collection), snapshot.tiles(collection)
         rows = snapshot.details(collection, ["content_hash", "header", "source_axcodes"])
         for number, subject in enumerate(subjects):
-            places = index.of_subject(subject)
-            if not places:
+            place = index.only(subject)
+            if place is None:
                 raise KeyNotFoundError(
                     f"collection {collection!r} has no volume of subject {subject!r}; choose subjects that have one (subjects=), or ingest "
                     "what is missing"
                 )
-            ref = replace(index.ref(places[0]), tile=tuple(tiles[places[0]].tolist()))
-            parts[number][name] = Voxels(reader, ref, index.affines[places[0]]), label
-            contents[number][name] = str(rows["content_hash"][places[0]])
-            grids[number][name] = SourceGrid(rows["header"][places[0]], str(rows["source_axcodes"][places[0]]))
+            ref = replace(index.ref(place), tile=tuple(tiles[place].tolist()))
+            parts[number][name] = Voxels(reader, ref, index.affines[place]), label
+            contents[number][name] = str(rows["content_hash"][place])
+            grids[number][name] = SourceGrid(rows["header"][place], str(rows["source_axcodes"][place]))
     place_of = {subject: place for place, subject in enumerate(snapshot.subject_ids)}
     for name, column in columns.items():
         values = snapshot.metadata([column])[column].tolist()

@@ -138,8 +138,9 @@ def _off_grid(snapshot: Snapshot, images: Sequence[str], label: str, subjects: S
 
 
 def _common(snapshot: Snapshot, names: Sequence[str]) -> list[str]:
-    """Subjects that have a volume in each collection, in the store's order."""
-    have = [set(snapshot.index(name).subject_ids.tolist()) for name in names]
+    """Subjects that have one volume in each collection, in the store's order. Which of several a training would take is unknown."""
+    counted = [Counter(snapshot.index(name).subject_ids.tolist()) for name in names]
+    have = [{subject for subject, count in each.items() if count == 1} for each in counted]
     return [subject for subject in snapshot.subject_ids if all(subject in each for each in have)]
 
 
@@ -148,7 +149,7 @@ def _alike(snapshot: Snapshot, names: Sequence[str]) -> list[str]:
     common = _common(snapshot, names)
     if not common:
         raise ConfigError(
-            f"no subject of {snapshot.store.uri} has a volume in each of {', '.join(map(repr, names))}; name other collections"
+            f"no subject of {snapshot.store.uri} has one volume in each of {', '.join(map(repr, names))}; name other collections"
         )
     indexes = [snapshot.index(name) for name in names]
     points = {

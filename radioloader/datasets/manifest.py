@@ -151,7 +151,7 @@ def _without_volume(name: str, subjects: Sequence[str], found: Mapping[str, str]
 
 
 def _hashes(snapshot: Snapshot, name: str, subjects: Sequence[str]) -> dict[str, str]:
-    """Digest of the volume of each subject that has one: of that which datasets take."""
+    """Digest of what each subject has in a collection, of those that have something: of several volumes, those of all, in their order."""
     index, hashes = snapshot.index(name), snapshot.detail(name, "content_hash")
-    places = {subject: found[0] for subject in subjects if (found := index.of_subject(subject))}
-    return {subject: str(hashes[place]) for subject, place in places.items()}
+    places = {subject: found for subject in subjects if (found := index.of_subject(subject))}
+    return {subject: "+".join(str(hashes[place]) for place in found) for subject, found in places.items()}

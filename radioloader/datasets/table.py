@@ -308,11 +308,11 @@ def _find(index: VolumeIndex, subjects: Sequence[str]) -> npt.NDArray[np.int64]:
     places = []
     missing = []
     for subject in subjects:
-        found = index.of_subject(subject)
-        if found:
-            places.append(found[0])
-        else:
+        place = index.only(subject)
+        if place is None:
             missing.append(subject)
+        else:
+            places.append(place)
     if missing:
         raise KeyNotFoundError(
             f"collection {index.info.name!r} has no volume of {len(missing)} of {len(subjects)} subjects, such as {missing[:3]}; "

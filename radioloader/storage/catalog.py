@@ -166,6 +166,22 @@ class VolumeIndex:
         """Places of a subject's volumes; empty when it has none."""
         return self._by_subject.get(subject, [])
 
+    def only(self, subject: str) -> int | None:
+        """Place of a subject's volume; None when it has none.
+
+        Raises:
+            KeyNotFoundError: It has several, and which one is meant is not for us to guess.
+        """
+        places = self.of_subject(subject)
+        if len(places) > 1:
+            names = ", ".join(repr(str(self.obs_ids[place])) for place in places[:5])
+            raise KeyNotFoundError(
+                f"subject {subject!r} has {len(places)} volumes in collection {self.info.name!r}: {names}{', ...' if places[5:] else ''}; "
+                "one for each subject is needed: choose other subjects (subjects=, or a selection such as store.loc[[...]]), or ingest "
+                "into a new store with a narrower selection, such as DicomSource(root, description=..., select=...)"
+            )
+        return places[0] if places else None
+
     def place(self, obs_id: str) -> int:
         """Place of a volume.
 
