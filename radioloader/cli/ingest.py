@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, cast
 
@@ -27,7 +30,10 @@ def ingest(
     label: Annotated[
         list[str],
         typer.Option(
-            "--label", "-l", metavar="NAME=SOURCE", help="Label collection, matched to the images by file name."
+            "--label",
+            "-l",
+            metavar="NAME=SOURCE",
+            help="Label collection: NIfTI files, matched to the images by file name, or DICOM SEG and RTSTRUCT.",
         ),
     ] = [],
     obs_meta: Annotated[
@@ -115,28 +121,29 @@ def ingest(
     given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
     config = configure(write=replace(write, compression=replace(write.compression, **given)))
     try:
-        report = run(
-            uri,
-            images | labels,
-            labels=list(labels),  # an empty list too: names do not tell where options do
-            obs_meta=obs_meta,
-            orientation=orientation,
-            subject_regex=subject_regex,
-            allow_missing=allow_missing,
-            grid_tolerance_mm=grid_tolerance,
-            subject=subject,
-            on_tilt=on_tilt,
-            on_irregular=on_irregular,
-            slice_tolerance_mm=slice_tolerance,
-            suv=suv,
-            pseudonymize=pseudonymize,
-            keep_tags=keep_tag,
-            strict=strict,
-            workers=workers,
-            progress=True,
-            commit_interval_s=commit_interval,
-            config=config,
-        )
+        with _said():
+            report = run(
+                uri,
+                images | labels,
+                labels=list(labels),  # an empty list too: names do not tell where options do
+                obs_meta=obs_meta,
+                orientation=orientation,
+                subject_regex=subject_regex,
+                allow_missing=allow_missing,
+                grid_tolerance_mm=grid_tolerance,
+                subject=subject,
+                on_tilt=on_tilt,
+                on_irregular=on_irregular,
+                slice_tolerance_mm=slice_tolerance,
+                suv=suv,
+                pseudonymize=pseudonymize,
+                keep_tags=keep_tag,
+                strict=strict,
+                workers=workers,
+                progress=True,
+                commit_interval_s=commit_interval,
+                config=config,
+            )
         report.notes += [
             f"{name!r} is ingested as an image, as told; if it holds labels, give it with --label, into a new store"
             for name in images
@@ -151,6 +158,25 @@ def ingest(
         typer.echo("interrupted; what was finished is in the store, and the same command continues", err=True)
         sys.exit(130)
     raise typer.Exit(0 if report.ok else 1)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Within this, a warning about identity is a line on stderr, when it comes up: before anything is written."""
+    from radioloader.ingestion.identity import IdentityWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", IdentityWarning)
+        show = warnings.showwarning
+
+        def say(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+            if issubclass(category, IdentityWarning):
+                typer.echo(f"warning: {message}", err=True)
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = say
+        yield
 
 
 def _sources(values: list[str], option: str) -> dict[str, str]:
@@ -168,13 +194,22 @@ def _sources(values: list[str], option: str) -> dict[str, str]:
 def _choose(sources: dict[str, Any], **choice: Any) -> None:
     """Make DICOM sources of those that are, with what was chosen for them."""
     from radioloader.ingestion.dicom_source import DicomSource
-    from radioloader.ingestion.discover import as_dicom
+    from radioloader.ingestion.kinds import as_dicom
 
     given = {name: value for name, value in choice.items() if value is not None}
     for name, source in sources.items() if given else ():
         dicom = as_dicom(name, source)
         if isinstance(dicom, DicomSource):
             sources[name] = replace(dicom, **given)
+    if given and not any(isinstance(source, DicomSource) for source in sources.values()):
+        options = {
+            "modality": "--modality",
+            "description": "--series-description",
+            "structures": "--structure",
+            "on_overlap": "--on-overlap",
+        }
+        what = "--image" if "modality" in choice else "--label"
+        raise ConfigError(f"{options[next(iter(given))]} chooses among DICOM files, and no {what} is of such files")
 
 
 def _structures(values: list[str]) -> dict[str, int] | None:

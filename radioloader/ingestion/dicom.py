@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from radioloader.errors import ConfigError
-from radioloader.formats.dicom.frames import SeriesFacts
+from radioloader.formats.dicom.frames import Ignored, SeriesFacts
 from radioloader.formats.dicom.volumes import DicomVolume
 from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
+from radioloader.ingestion.dicom_slots import Candidate, give_slots
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_volume import DicomSeries
 from radioloader.ingestion.intake import VolumeSource
-from radioloader.ingestion.scan import Scan, item_of, item_of_label, scan_files
-from radioloader.ingestion.slots import make_slot
+from radioloader.ingestion.scan import (
+    Scan,
+    arrange,
+    count_left_out,
+    item_of,
+    item_of_label,
+    list_files,
+    read_headers,
+)
 
 __all__ = ["DicomFound", "find_dicom"]
 
-KnownSlot = Callable[[str, str, str], str | None]
-"""The slot that a store has of a source, from subject, collection and the source's name."""
+KnownSlots = Callable[[str, str], Mapping[str, str]]
+"""What a store has of a subject in a collection: name of the source by slot."""
 KnownIds = Callable[[str], Iterable[str]]
 """The subjects under which a store has a source, from its name."""
+
+_LABELS = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
 
 
 @dataclass(slots=True)
@@ -32,6 +43,7 @@ class DicomFound:
     Attributes:
         sources: By collection as it was asked for, then subject: sources by slot.
         collections: The collections that these slots belong to, each with the one that was asked for.
+        gone: By subject, slots of the store whose volumes are replaced by others of the same series.
         unusable: Subjects (or ``""``) and why something of theirs cannot be ingested.
         notes: What a user should know.
         guessed: Subjects whose ids no user gave.
@@ -39,20 +51,10 @@ class DicomFound:
 
     sources: dict[str, dict[str, dict[str, VolumeSource]]] = field(default_factory=dict)
     collections: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, set[str]] = field(default_factory=dict)
     unusable: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     guessed: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Named:
-    """A source that is a candidate for a slot."""
-
-    collection: str
-    number: int | None
-    series: str
-    part: int
-    source: VolumeSource
 
 
 def find_dicom(
@@ -60,8 +62,10 @@ def find_dicom(
     labels: set[str],
     options: DicomOptions,
     *,
+    names: Collection[str] = (),
+    listed: Mapping[str, Sequence[str]] | None = None,
     known_ids: KnownIds | None = None,
-    known_slot: KnownSlot | None = None,
+    known_slots: KnownSlots | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
 ) -> DicomFound:
@@ -71,58 +75,103 @@ def find_dicom(
         asked: By collection: a source, or sources by subject id.
         labels: The collections that hold labels.
         options: For all of them.
+        names: All collections of the ingest.
+        listed: The files of folders, where they have been listed.
         known_ids: Keep the ids of a store.
-        known_slot: Keep its slots.
+        known_slots: Keep its slots.
         workers: Processes that read headers.
         executor: Reads them instead.
 
     Raises:
-        ConfigError: A source holds nothing that fits.
+        ConfigError: A source is wrong, or holds nothing that fits.
     """
-    finder = _Finder(options, known_ids, known_slot)
-    for source in asked.values():
-        for one in source.values() if isinstance(source, Mapping) else [source]:
-            for root in one.roots:
-                if root not in finder.scans:
-                    scan = scan_files(
-                        [root], options.policy, keep_tags=options.keep_tags, workers=workers, executor=executor
-                    )
-                    finder.add(root, scan)
-    finder.name_patients()
+    finder = _Finder(options, {*names, *asked}, known_ids, known_slots)
+    sources: list[tuple[str, str | None, DicomSource]] = []
     # Labels come last: they are those of the images that were chosen.
     for name, source in sorted(asked.items(), key=lambda pair: pair[0] in labels):
-        given = source if isinstance(source, Mapping) else {None: source}
-        for subject, one in given.items():
-            one.check(name)
-            (finder.labels if name in labels else finder.images)(name, one, subject)
-        finder.finish(name)
+        for subject, one in source.items() if isinstance(source, Mapping) else [(None, source)]:
+            sources.append((name, subject, one.check(name)))
+    sources = finder.read(sources, listed or {}, workers, executor)
+    finder.name_patients()
+    for name in dict.fromkeys(name for name, _, _ in sources):
+        finder.begin(name)
+        for _, subject, one in (source for source in sources if source[0] == name):
+            (finder.labels if name in labels else finder.images)(one, subject)
+        finder.finish()
     return finder.found
 
 
 class _Finder:
-    def __init__(self, options: DicomOptions, known_ids: KnownIds | None, known_slot: KnownSlot | None) -> None:
-        self._options, self._known_ids, self._known_slot = options, known_ids, known_slot
-        self.scans: dict[str, Scan] = {}
+    def __init__(
+        self,
+        options: DicomOptions,
+        names: set[str],
+        known_ids: KnownIds | None,
+        known_slots: KnownSlots | None,
+    ) -> None:
+        self._options, self._names = options, names
+        self._known_ids, self._known_slots = known_ids, known_slots
+        self._scans: dict[tuple[str, ...], Scan] = {}
         self.found = DicomFound()
         self._by_patient: dict[tuple[str, str], str] = {}
-        self._given: dict[str, str] = {}
-        self._left_out: Counter[str] = Counter()
+        self._by_series: dict[str, str] = {}
         self._taken: set[str] = set()
 
-    def add(self, root: str, scan: Scan) -> None:
-        self.scans[root] = scan
-        self.found.unusable += [("", f"{file.path}: {file.reason}") for file in scan.broken]
-        self.found.notes += [line for line in scan.left_out() if not any(line.startswith(f.path) for f in scan.broken)]
+    def read(
+        self,
+        sources: Sequence[tuple[str, str | None, DicomSource]],
+        listed: Mapping[str, Sequence[str]],
+        workers: int | None,
+        executor: Executor | None,
+    ) -> list[tuple[str, str | None, DicomSource]]:
+        """Read the header of every file once, whatever collections it is for. Returns the sources that exist."""
+        files: dict[str, Sequence[str]] = {}
+        kept, owners = [], dict[str, str]()
+        for name, subject, one in sources:
+            try:
+                for root in one.roots:
+                    if root not in files:
+                        files[root] = listed[root] if root in listed else list_files(root)
+            except ConfigError as error:
+                if subject is None:
+                    raise ConfigError(f"collection {name!r}: {error}") from error
+                self._fail(subject, f"collection {name!r}: {error}")
+                continue
+            kept.append((name, subject, one))
+            owners |= {path: subject or "" for root in one.roots for path in files[root]}
+        headers = read_headers(
+            list(dict.fromkeys(path for paths in files.values() for path in paths)),
+            keep_tags=self._options.keep_tags,
+            workers=workers,
+            executor=executor,
+        )
+        for _, _, one in kept:
+            roots = tuple(one.roots)
+            if roots not in self._scans:
+                paths = dict.fromkeys(path for root in roots for path in files[root])
+                self._scans[roots] = arrange(roots, [headers[path] for path in paths], self._options.policy)
+        ignored = [one for one in headers.values() if isinstance(one, Ignored)]
+        for file in ignored:
+            if file.broken:
+                self._fail(owners.get(file.path, ""), f"{file.path}: {file.reason}")
+        self.found.notes += count_left_out(ignored)
+        return kept
+
+    def _fail(self, subject: str, reason: str) -> None:
+        # Two collections may ask for the same one.
+        if (subject, reason) not in self.found.unusable:
+            self.found.unusable.append((subject, reason))
 
     def name_patients(self) -> None:
         """Settle the ids that the default rule gives: those of the store for patients that it has."""
-        rule, facts = self._options.rule, [v.facts for scan in self.scans.values() for v in scan.volumes]
+        rule = self._options.rule
         if rule.kind != "study":
             return
-        self._by_patient = rule.groups(facts)
+        volumes = [volume for scan in self._scans.values() for volume in scan.volumes]
+        self._by_patient = rule.groups([volume.facts for volume in volumes])
         studies: dict[tuple[str, str], set[str]] = {}
-        for one in facts:
-            studies.setdefault(rule.patient(one), set()).add(one.study)
+        for volume in volumes:
+            studies.setdefault(rule.patient(volume.facts), set()).add(volume.facts.study)
         if len(studies) == 1 and len(next(iter(studies.values()))) > 1:
             self.found.notes.append(
                 "all studies have one PatientID; if that is a placeholder of an anonymiser, and they are of several people, give "
@@ -131,179 +180,203 @@ class _Finder:
         if self._known_ids is None:
             return
         owners: dict[tuple[str, str], set[str]] = {}
-        for scan in self.scans.values():
-            for volume in scan.volumes:
-                name = self._source(volume).name
-                owners.setdefault(rule.patient(volume.facts), set()).update(self._known_ids(name))
+        for volume in volumes:
+            known = set(self._known_ids(self._source(volume).name))
+            owners.setdefault(rule.patient(volume.facts), set()).update(known)
+            if len(known) == 1:
+                # Also of a patient who came in twice, with studies that nobody could know to be of one person.
+                self._by_series[volume.facts.series] = next(iter(known))
         for patient, subjects in owners.items():
-            if len(subjects) == 1 and self._by_patient[patient] not in subjects:
-                self._by_patient[patient] = next(iter(subjects))
+            if subjects and self._by_patient[patient] not in subjects:
+                self._by_patient[patient] = min(subjects)
+            if len(subjects) > 1:
+                self.found.notes.append(
+                    f"the subjects {', '.join(map(repr, sorted(subjects)))} of the store are one patient, who came in with different "
+                    f"studies; what is new of this patient is ingested as {self._by_patient[patient]!r}"
+                )
 
     def _source(self, volume: DicomVolume) -> DicomSeries:
         return DicomSeries(volume, self._options.policy, self._options.pseudonyms)
 
-    def _subject(self, facts: SeriesFacts, folder: str, root: str, given: str | None) -> str:
+    def _subject(self, facts: SeriesFacts, folder: str, roots: Sequence[str], given: str | None) -> str:
         """The subject, or empty: then why is in ``unusable``."""
         if given is not None:
             return given
-        if facts.series in self._given:
-            return self._given[facts.series]
+        if facts.series in self._by_series:
+            return self._by_series[facts.series]
         rule = self._options.rule
         if rule.kind == "study":
             subject = self._by_patient.get(rule.patient(facts)) or rule.groups([facts])[rule.patient(facts)]
             self.found.guessed.add(subject)
             return subject
-        subject, reason = rule.subject(facts, folder, root)
+        subject, reason = rule.subject(facts, folder, _root_of(folder, roots))
         if not subject:
-            self.found.unusable.append(("", f"{folder}: {reason}"))
+            self._fail("", f"{folder}: {reason}")
         return subject
 
-    def images(self, name: str, source: DicomSource, given: str | None) -> None:
-        """Choose image volumes for a collection."""
+    def begin(self, name: str) -> None:
+        """Begin with a collection."""
+        self._name = name
+        self._chosen: dict[str, list[Candidate]] = {}
+        self._localizers: dict[str, list[tuple[Candidate, DicomVolume]]] = {}
+        self._any, self._other = False, 0
+        self._nothing: list[tuple[str, str]] = []
+        self.found.sources[name] = {}
+
+    def images(self, source: DicomSource, given: str | None) -> None:
+        """Choose image volumes."""
+        name, roots = self._name, source.roots
         modalities = source.modalities(name)
         seen: Counter[str] = Counter()
-        chosen: dict[str, list[_Named]] = {}
-        localizers: dict[str, list[_Named]] = {}
-        any_ = False
-        for root in source.roots:
-            for volume in self.scans[root].volumes:
-                seen[volume.facts.modality or "no modality"] += 1
-                if (modalities and volume.facts.modality not in modalities) or not source.takes(item_of(volume)):
-                    continue
-                any_ = True
-                subject = self._subject(volume.facts, volume.folder, root, given)
-                if not subject:
-                    continue
-                self._given.setdefault(volume.facts.series, subject)
-                if volume.problem:
-                    self.found.unusable.append((subject, volume.problem))
-                    continue
-                collection = f"{name}_{volume.kind}" if volume.kind else name
-                facts = volume.facts
-                one = _Named(collection, facts.number, facts.series, volume.part, self._source(volume))
-                self._taken.add(one.source.name)
-                scout = source.description is None and source.select is None and _is_localizer(facts)
-                (localizers if scout else chosen).setdefault(subject, []).append(one)
-        if not any_:
-            what = ", ".join(f"{key} ({count})" for key, count in sorted(seen.items())) or "no image series"
-            wanted = f" of modality {' or '.join(sorted(modalities))}" if modalities else " that its selection takes"
-            raise ConfigError(
-                f"collection {name!r}: {', '.join(source.roots)} holds no volume{wanted}; it holds {what}"
-            )
-        for subject, found in localizers.items():
-            if subject in chosen:
-                self._left_out[name] += len(found)
+        taken: Counter[str] = Counter()
+        for volume in self._scans[tuple(roots)].volumes:
+            facts = volume.facts
+            seen[facts.modality or "no modality"] += 1
+            if (modalities and facts.modality not in modalities) or not source.takes(item_of(volume)):
+                continue
+            taken[facts.modality or "no modality"] += 1
+            subject = self._subject(facts, volume.folder, roots, given)
+            if not subject:
+                continue
+            scout = source.description is None and source.select is None and _is_localizer(facts)
+            if volume.problem and not scout:
+                self._fail(subject, volume.problem)
+                continue
+            collection = f"{name}_{volume.kind}" if volume.kind else name
+            one = Candidate(collection, facts.number, facts.series, volume.part, self._source(volume))
+            if scout:
+                self._localizers.setdefault(subject, []).append((one, volume))
             else:
-                chosen[subject] = found
-        if len(seen) > 1 and not modalities and not source.by_hand:
-            self.found.notes.append(
-                f"collection {name!r} takes volumes of several modalities ({', '.join(sorted(seen))}); choose with "
+                self._take(subject, one, facts)
+        if not taken:
+            what = ", ".join(f"{key} ({count})" for key, count in sorted(seen.items())) or "no image series"
+            wanted = f" of modality {' or '.join(sorted(modalities))}" if modalities else ""
+            wanted += " that its selection takes" if source.description is not None or source.select is not None else ""
+            self._nothing.append((given or "", f"{_some(roots)} holds no volume{wanted}; it holds {what}"))
+        self._any = self._any or bool(taken)
+        if len(taken) > 1 and not modalities and not source.by_hand:
+            self._note(
+                f"collection {name!r} takes volumes of several modalities ({', '.join(sorted(taken))}); choose with "
                 "DicomSource(root, modality=...) (--modality)"
             )
-        self._settle(name, chosen)
 
-    def labels(self, name: str, source: DicomSource, given: str | None) -> None:
-        """Choose segmentations and structure sets for a collection."""
-        volumes = [volume for scan in self.scans.values() for volume in scan.volumes if not volume.problem]
-        modalities = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
-        wanted = {modalities.get(one, one) for one in source.modalities(name)}
-        chosen: dict[str, list[_Named]] = {}
-        any_, other = False, 0
-        for root in source.roots:
-            for label in self.scans[root].labels:
-                if (wanted and label.what not in wanted) or not source.takes(item_of_label(label)):
-                    continue
-                any_ = True
-                if source.structures is not None and not matches_any(label.names, source.structures):
-                    other += 1
-                    continue
-                image, reason = find_image(label, volumes)
-                if image is not None and not self._comes_in(image):
-                    other += 1
-                    continue
-                if image is None:
-                    subject = self._subject(label.facts, label.path, root, given)
-                    self.found.unusable.append((subject, f"{label.path}: {reason}"))
-                    continue
-                subject = self._subject(image.facts, image.folder, root, given)
-                if not subject:
-                    continue
-                for suffix, only in separate_classes(source):
-                    collection = f"{name}_{suffix}" if suffix else name
-                    one = DicomLabel(
-                        label, image, self._options.policy, self._options.pseudonyms, source.structures, only
-                    )
-                    chosen.setdefault(subject, []).append(
-                        _Named(collection, label.facts.number, label.facts.series, 0, one)
-                    )
+    def _take(self, subject: str, one: Candidate, facts: SeriesFacts) -> None:
+        self._by_series.setdefault(facts.series, subject)
+        self._taken.add(one.source.name)
+        self._chosen.setdefault(subject, []).append(one)
+
+    def labels(self, source: DicomSource, given: str | None) -> None:
+        """Choose segmentations and structure sets."""
+        usable = [volume for scan in self._scans.values() for volume in scan.volumes if not volume.problem]
+        # Those that are ingested first: of several volumes on one grid, any will do.
+        volumes = sorted(usable, key=lambda volume: self._source(volume).name not in self._taken)
+        # A label collection's name says nothing of how its labels are kept.
+        wanted = {_LABELS.get(one, one) for one in (source.modalities("") if source.modality is not None else ())}
+        roots, any_ = source.roots, False
+        for label in self._scans[tuple(roots)].labels:
+            if (wanted and label.what not in wanted) or not source.takes(item_of_label(label)):
+                continue
+            any_ = True
+            if source.structures is not None and not matches_any(label.names, source.structures):
+                self._other += 1
+                continue
+            image, reason = find_image(label, volumes)
+            if image is None:
+                self._fail(self._subject(label.facts, label.path, roots, given), f"{label.path}: {reason}")
+                continue
+            # Where no image is ingested now, labels may come alone.
+            if self._taken and self._source(image).name not in self._taken:
+                self._other += 1
+                continue
+            subject = self._subject(image.facts, image.folder, roots, given)
+            for suffix, only in separate_classes(source) if subject else ():
+                collection = f"{self._name}_{suffix}" if suffix else self._name
+                one = DicomLabel(label, image, self._options.policy, self._options.pseudonyms, source.structures, only)
+                self._chosen.setdefault(subject, []).append(
+                    Candidate(collection, label.facts.number, label.facts.series, 0, one)
+                )
+        self._any = self._any or any_
         if not any_:
-            raise ConfigError(
-                f"collection {name!r}: {', '.join(source.roots)} holds no segmentation (SEG) or structure set (RTSTRUCT) that its "
-                "selection takes"
+            reason = f"{_some(roots)} holds no segmentation (SEG) or structure set (RTSTRUCT) that its selection takes"
+            self._nothing.append((given or "", reason))
+
+    def finish(self) -> None:
+        """Name what was chosen for the collection, and say what was not.
+
+        Raises:
+            ConfigError: Nothing was chosen, or names collide.
+        """
+        name = self._name
+        if not self._any:
+            raise ConfigError(f"collection {name!r}: {self._nothing[0][1]}")
+        for subject, reason in self._nothing:
+            self._fail(subject, f"collection {name!r}: {reason}")
+        left_out = 0
+        for subject, found in self._localizers.items():
+            if subject in self._chosen:
+                left_out += len(found)
+                continue
+            for one, volume in found:
+                if volume.problem:
+                    self._fail(subject, volume.problem)
+                else:
+                    self._take(subject, one, volume.facts)
+        self._settle()
+        if left_out:
+            self._note(
+                f"{left_out} localizers were left out of collection {name!r}; to take them, select them: DicomSource(root, select=...)"
             )
-        if other:
-            self.found.notes.append(
-                f"{other} segmentations and structure sets were left out of collection {name!r}: they are of other images than "
+        if self._other:
+            self._note(
+                f"{self._other} segmentations and structure sets were left out of collection {name!r}: they are of other images than "
                 "those that are ingested with them, or none of their structures has a class"
             )
-        self._settle(name, chosen)
 
-    def _comes_in(self, image: DicomVolume) -> bool:
-        """Whether an image is ingested now; where none is, labels may come alone."""
-        return not self._taken or self._source(image).name in self._taken
-
-    def _settle(self, name: str, chosen: Mapping[str, Sequence[_Named]]) -> None:
-        """Give the volumes of each subject their slots: the plain one where there is one volume, else named by series and part."""
-        groups = self.found.sources.setdefault(name, {})
-        several: list[str] = []
-        for subject, found in chosen.items():
-            by_collection: dict[str, list[_Named]] = {}
+    def _settle(self) -> None:
+        """Give the volumes of each subject their slots."""
+        name, several = self._name, list[str]()
+        for subject, found in self._chosen.items():
+            by_collection: dict[str, dict[str, Candidate]] = {}
             for one in found:
-                by_collection.setdefault(one.collection, []).append(one)
-                self.found.collections[one.collection] = name
+                # Roots that overlap give a volume twice.
+                by_collection.setdefault(one.collection, {}).setdefault(one.source.name, one)
             for collection, members in by_collection.items():
-                if len(members) > 1:
+                self._check_name(collection)
+                stored = self._known_slots(subject, collection) if self._known_slots else {}
+                slots, gone = give_slots(list(members.values()), stored)
+                if len({*slots, *stored} - gone) > 1:
                     several.append(subject)
-                for slot, one in self._slots(subject, collection, members).items():
-                    groups.setdefault(subject, {})[slot] = one.source
+                self.found.gone.setdefault(subject, set()).update(gone)
+                for slot, one in slots.items():
+                    self.found.sources[name].setdefault(subject, {})[slot] = one.source
         if several:
-            self.found.notes.append(
+            self._note(
                 f"{len(set(several))} subjects have several volumes in collection {name!r}, such as {several[0]!r}; all are stored, and a "
                 "dataset needs one for each subject: choose with DicomSource(root, description=..., select=...) (--series-description)"
             )
 
-    def _slots(self, subject: str, collection: str, members: Sequence[_Named]) -> dict[str, _Named]:
-        slots: dict[str, _Named] = {}
-        rest = []
-        for one in sorted(members, key=lambda one: (one.number is None, one.number or 0, one.series, one.part)):
-            known = self._known_slot(subject, collection, one.source.name) if self._known_slot else None
-            if known is not None and known not in slots:
-                slots[known] = one
-            else:
-                rest.append(one)
-        series = {one.series for one in members}
-        for one in rest:
-            words = []
-            if len(series) > 1 or slots:
-                words.append(f"s{one.number}" if one.number is not None else "s")
-            if one.part:
-                words.append(f"part{one.part}")
-            base = "_".join(words) if len(members) > 1 else ""
-            slot, more = make_slot(collection, base), 1
-            while slot in slots:
-                more += 1
-                slot = make_slot(collection, f"{base}_{more}" if base else f"{more}")
-            slots[slot] = one
-        return slots
-
-    def finish(self, name: str) -> None:
-        """Note what was left out of a collection."""
-        count = self._left_out.get(name, 0)
-        if count:
-            self.found.notes.append(
-                f"{count} localizers were left out of collection {name!r}; to take them, select them: DicomSource(root, select=...)"
+    def _check_name(self, collection: str) -> None:
+        owner = self.found.collections.setdefault(collection, self._name)
+        if owner != self._name or (collection != self._name and collection in self._names):
+            raise ConfigError(
+                f"collection {self._name!r} brings a collection {collection!r} with it (one for each echo, component or class), and there "
+                "is another one of that name; give one of them another name"
             )
+
+    def _note(self, text: str) -> None:
+        if text not in self.found.notes:
+            self.found.notes.append(text)
 
 
 def _is_localizer(facts: SeriesFacts) -> bool:
     return "LOCALIZER" in str(facts.tags.get("ImageType", "")).upper().split("\\")
+
+
+def _root_of(folder: str, roots: Sequence[str]) -> str:
+    """The root that a folder or file lies in; the first where it is in none."""
+    inside = [root for root in roots if folder == root or folder.startswith(root.rstrip(os.sep) + os.sep)]
+    return max(inside, key=len, default=roots[0])
+
+
+def _some(roots: Sequence[str]) -> str:
+    return ", ".join(roots[:3]) + (f" and {len(roots) - 3} more" if len(roots) > 3 else "")

@@ -154,12 +154,16 @@ class DicomLabel:
         classes, masks = (self._segments if self.label.what == "seg" else self._structures)(grid, notes)
         if self.only is not None:
             wanted = {name: 1 for name, value in classes.values.items() if value == self.only}
-            classes = Classes(wanted, {1: ""})
-        found = combine(masks(set(classes.values)), classes, where=self.label.path)
-        voxels = found.get("", np.zeros(grid.shape, classes.dtype))
+            classes = Classes(wanted, {1: "class_1"})
+        if classes.values:
+            voxels = combine(masks(set(classes.values)), classes, where=self.label.path)[""]
+        else:
+            # Of a class of its own: nobody outlined it here, as it may happen beside others in one volume.
+            notes.append(f"holds no structure of class {self.only}: its label is empty")
+            voxels = np.zeros(grid.shape, classes.dtype)
         if self.image.resample:
             voxels = _resampled(voxels, grid, self.image.laid_out[0])
-        return voxels, sorted(set(classes.values.values()))
+        return voxels, sorted(set(classes.titles))
 
     def _structures(self, grid: ImageGrid, notes: list[str]) -> tuple[Classes, _Masks]:
         structure_set = read_rtstruct(self.label.path)
@@ -183,7 +187,8 @@ class DicomLabel:
         keys = {segment.number: f"{segment.label}\0{segment.number}" for segment in segments}
         if self.structures is None:
             one = len(segments) == 1
-            classes = Classes({keys[s.number]: 1 if one else s.number for s in segments}, {})
+            values = {keys[s.number]: 1 if one else s.number for s in segments}
+            classes = Classes(values, {value: f"class_{value}" for value in values.values()})
         else:
             matched = match_classes([segment.label for segment in segments], self.structures, where=self.label.path)
             notes += matched.notes

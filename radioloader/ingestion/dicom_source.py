@@ -65,6 +65,11 @@ class DicomSource:
             raise ConfigError(f"collection {name!r}: on_overlap={self.on_overlap!r} is not 'error' or 'separate'")
         if self.select is not None and not callable(self.select):
             raise ConfigError(f"collection {name!r}: select={self.select!r} is not a function")
+        if self.on_overlap == "separate" and not self.structures:
+            raise ConfigError(
+                f"collection {name!r}: on_overlap='separate' makes a collection for each class, so say what the classes are: "
+                "structures={'GTV*': 1, 'Lung*': 2} (--structure)"
+            )
         for pattern, value in (self.structures or {}).items():
             if (
                 not isinstance(pattern, str)

@@ -12,6 +12,7 @@ from radioloader.errors import CatalogError, ConfigError
 from radioloader.formats.dicom.frames import SeriesFacts
 from radioloader.ingestion.identity import Pseudonyms, study_subject
 from radioloader.ingestion.metadata import SUBJECT_COLUMNS
+from radioloader.ingestion.naming import normal
 
 __all__ = ["SubjectRule"]
 
@@ -75,17 +76,23 @@ class SubjectRule:
         """Subject id by patient, under the default rule."""
         studies: dict[tuple[str, str], list[str]] = {}
         for one in facts:
-            studies.setdefault(self.patient(one), []).append(one.study)
+            # Files may lack the study's UID, and then they share nothing with others that lack it.
+            studies.setdefault(self.patient(one), []).append(one.study or one.series)
         return {patient: study_subject(found) for patient, found in studies.items()}
 
     @staticmethod
     def patient(facts: SeriesFacts) -> tuple[str, str]:
         """Who it is, as far as the files tell: files without a PatientID belong together by study."""
-        return facts.patient if facts.patient[0] else ("", facts.study)
+        return facts.patient if facts.patient[0] else ("", facts.study or facts.series)
 
     def subject(self, facts: SeriesFacts, folder: str, root: str) -> tuple[str, str]:
         """The subject id of a series, or empty, and why there is none. Not for the default rule."""
         if self.kind == "folder":
+            if not os.path.isdir(root):
+                return (
+                    "",
+                    f"it was given as a file, so that subject='folder:{self.level}' counts from nowhere; give a folder above it",
+                )
             relative = os.path.relpath(folder, root).split(os.sep)
             if os.path.isfile(folder):
                 relative = relative[:-1]
@@ -99,9 +106,10 @@ class SubjectRule:
             return "", "it has no PatientID; use subject='folder:N', or a mapping from subject id to folder"
         elif self.kind == "mapping":
             found = self.mapping.get(facts.patient[0])
-            return (found, "") if found else ("", "the mapping (subject) does not hold its PatientID")
+            return (normal(found), "") if found else ("", "the mapping (subject) does not hold its PatientID")
         else:
             identity = facts.patient[0] if not self.pseudonyms else "\0".join(facts.patient)
+        identity = normal(identity)
         return (self.pseudonyms.subject(identity) if self.pseudonyms else identity), ""
 
 

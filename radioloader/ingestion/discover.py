@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import SUFFIXES
@@ -15,7 +15,8 @@ from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.intake import NiftiFile, VolumeSource
-from radioloader.ingestion.naming import name_subjects, normal
+from radioloader.ingestion.kinds import as_dicom, holds_both, nifti_files
+from radioloader.ingestion.naming import Naming, name_subjects, normal
 from radioloader.ingestion.stored import StoredSources
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def discover(
     named: dict[str, dict[str, list[str]]] = {}
     unnamed: dict[str, list[str]] = {}
     asked: dict[str, DicomSource | Mapping[str, DicomSource]] = {}
+    listed: dict[str, list[str]] = {}
     cohort = Cohort()
     for name, source in images.items():
         if not isinstance(name, str) or not name:
@@ -92,7 +94,7 @@ def discover(
             raise ConfigError(
                 f"the collection name {name!r} holds a NUL character, which a store does not keep; rename it"
             )
-        of_dicom = as_dicom(name, source)
+        of_dicom = as_dicom(name, source, listed)
         if of_dicom is not None:
             asked[name] = of_dicom
         elif isinstance(source, Mapping):
@@ -105,12 +107,21 @@ def discover(
         else:
             assert not isinstance(source, DicomSource)
             unnamed[name] = find_files(name, source)
-    found = _find_dicom(asked, labels, dicom, stored, workers, executor) if asked else None
+            if holds_both(source, listed):
+                cohort.notes.append(
+                    f"collection {name!r}: {source} holds NIfTI files and DICOM files; the NIfTI files were taken. For the others give "
+                    "DicomSource(folder), or a folder that holds nothing else"
+                )
+    found = None
+    if asked:
+        how = {"names": list(images), "listed": listed, "workers": workers, "executor": executor}
+        found = _find_dicom(asked, labels, dicom, stored, **how)
+        cohort.dicom = set(asked)
     if unnamed:
         given = dict(named)
         if found is not None:
             given |= {name: {subject: [""] for subject in groups} for name, groups in found.sources.items()}
-        naming = name_subjects(unnamed, given, subject_regex, None if stored is None else stored.subjects_of)
+        naming = _name(unnamed, given, subject_regex, stored, found)
         cohort.rule = naming.rule
         if subject_regex is None:
             cohort.guessed = set().union(*naming.groups.values()) - set().union(*given.values())
@@ -130,6 +141,7 @@ def discover(
     if found is not None and dicom is not None:
         sources |= {name: {s: [slots] for s, slots in groups.items()} for name, groups in found.sources.items()}
         cohort.collections |= found.collections
+        cohort.gone = found.gone
         cohort.unusable += found.unusable
         cohort.notes += found.notes
         cohort.guessed |= found.guessed
@@ -144,8 +156,7 @@ def _find_dicom(
     labels: Collection[str],
     options: DicomOptions | None,
     stored: StoredSources | None,
-    workers: int | None,
-    executor: Executor | None,
+    **more: Any,
 ) -> DicomFound:
     from radioloader.ingestion.dicom import find_dicom
 
@@ -154,58 +165,26 @@ def _find_dicom(
         set(labels),
         options or DicomOptions(),
         known_ids=None if stored is None else stored.subjects_of_dicom,
-        known_slot=None if stored is None else stored.slot_of_source,
-        workers=workers,
-        executor=executor,
+        known_slots=None if stored is None else stored.slots_of,
+        **more,
     )
 
 
-def as_dicom(name: str, source: Source) -> DicomSource | Mapping[str, DicomSource] | None:
-    """The DICOM source that a source stands for, or one for each subject; None where it is of NIfTI files.
-
-    A folder is one of DICOM when there is no NIfTI file in it, and a file marked as DICOM; a list or a glob, when none of its files has a
-    NIfTI suffix and one is marked.
-    """
-    if isinstance(source, DicomSource):
-        return source
-    if isinstance(source, Mapping):
-        found = {normal(str(subject)): as_dicom(name, path) for subject, path in source.items()}
-        dicom = {subject: one for subject, one in found.items() if isinstance(one, DicomSource)}
-        if dicom and len(dicom) < len(found):
-            nifti = next(subject for subject in found if subject not in dicom)
-            raise ConfigError(
-                f"collection {name!r}: {source[nifti]} of subject {nifti!r} is no DICOM, but those of others are, such as that of "
-                f"{next(iter(dicom))!r}; give them as two collections, or convert one"
-            )
-        return dicom or None
-    if isinstance(source, str | os.PathLike):
-        text = os.path.expanduser(os.fspath(source))
-        if os.path.isdir(text):
-            files = list(walk(text))
-            is_dicom = not _nifti(files) and any(_marked(path) for path in files)
-        else:
-            files = [text] if os.path.isfile(text) else glob.glob(text, recursive=True)
-            is_dicom = not _nifti(files) and any(_marked(path) for path in files)
-            return DicomSource(sorted(files)) if is_dicom else None
-        return DicomSource(text) if is_dicom else None
-    if isinstance(source, Iterable):
-        paths = [os.path.expanduser(os.fspath(path)) for path in source]
-        if not any(path.lower().endswith(SUFFIXES) for path in paths):
-            folders = any(os.path.isdir(path) for path in paths)
-            if folders or any(_marked(path) for path in paths):
-                return DicomSource(paths)
-    return None
-
-
-def _marked(path: str) -> bool:
-    """Whether a file begins as DICOM does (PS3.10 7.1)."""
+def _name(
+    unnamed: Mapping[str, list[str]],
+    given: Mapping[str, Mapping[str, list[str]]],
+    regex: str | None,
+    stored: StoredSources | None,
+    found: DicomFound | None,
+) -> Naming:
     try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+        return name_subjects(unnamed, given, regex, None if stored is None else stored.subjects_of)
+    except ConfigError as error:
+        if found is None:
+            raise
+        raise ConfigError(
+            f"{error}; ids of DICOM files: subject='PatientID', 'folder:N' or a table (--subject), or a mapping from subject id to folder"
+        ) from error
 
 
 def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -221,16 +200,19 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
     if isinstance(source, str | os.PathLike):
         text = os.path.expanduser(os.fspath(source))
         if os.path.isdir(text):
-            found = _nifti(os.path.join(text, entry) for entry in os.listdir(text))
+            found = nifti_files(os.path.join(text, entry) for entry in os.listdir(text))
             if not found:
-                found = _nifti(walk(text))
+                found = nifti_files(walk(text))
             if not found:
-                raise ConfigError(f"collection {name!r}: the folder {text} holds no NIfTI file ({', '.join(SUFFIXES)})")
+                raise ConfigError(
+                    f"collection {name!r}: the folder {text} holds no NIfTI file ({', '.join(SUFFIXES)}), and no file that is marked as "
+                    "DICOM"
+                )
         elif os.path.isfile(text):
             found = [text]
         else:
             matches = glob.glob(text, recursive=True)
-            found = _nifti(matches)
+            found = nifti_files(matches)
             if not found:
                 what = f"matches {len(matches)} files, but none is NIfTI" if matches else "matches nothing"
                 raise ConfigError(f"collection {name!r}: {text} {what} (looked in {os.getcwd()})")
@@ -245,17 +227,6 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
 
 def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
-
-
-def _nifti(paths: Iterable[str]) -> list[str]:
-    # A link to nothing (a file that git-annex has not fetched) counts: it is a subject that fails, not one that vanishes.
-    return [
-        path
-        for path in paths
-        if not os.path.basename(path).startswith(".")
-        and path.lower().endswith(SUFFIXES)
-        and (os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path)))
-    ]
 
 
 def _without_twins(paths: list[str]) -> list[str]:

@@ -5,14 +5,35 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from radioloader.errors import ConfigError
 
-__all__ = ["Pseudonyms", "study_subject"]
+__all__ = ["IdentityWarning", "Pseudonyms", "study_subject", "warn_of_tags"]
 
 _KEY_BYTES = 16
+
+
+class IdentityWarning(UserWarning):
+    """Something is about to be stored that may tell who somebody is."""
+
+
+def warn_of_tags(keywords: Iterable[str], *, stacklevel: int) -> str:
+    """Warn of attributes that are to be kept and may tell who somebody is; returns what was said, or nothing when none may."""
+    from radioloader.formats.dicom.tags import identifying
+
+    named = [keyword for keyword in dict.fromkeys(keywords) if identifying(keyword)]
+    if not named:
+        return ""
+    text = (
+        f"keep_tags keeps {', '.join(named)}, which may tell who the patients are: the store then holds personal data, readable for all "
+        "who can read the store"
+    )
+    warnings.warn(text, IdentityWarning, stacklevel=stacklevel)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
-from radioloader.ingestion.slots import collection_of, make_slot
+from radioloader.ingestion.slots import collection_of, make_slot, obs_id_of, shown
 from radioloader.ingestion.stored import read_sources
 from radioloader.ingestion.subject import (
     Grid,
@@ -151,7 +151,7 @@ class Job:
         interval: float,
     ) -> None:
         for subject, reason in self._cohort.failures.items():
-            self._note(report, show, IngestItem(subject, "failed", reason, self._cohort.files[subject]), strict)
+            self._note(report, show, IngestItem(subject, "failed", reason, self._files(subject)), strict)
         for subject, reason in self._cohort.unusable:
             self._note(report, show, IngestItem(subject, "failed", reason), strict)
         last = time.monotonic()
@@ -203,10 +203,13 @@ class Job:
             result.subject,
             status,
             result.failure or "",
-            self._cohort.files[result.subject],
+            self._files(result.subject),
             tuple(result.notes),
             result.voxel_bytes,
         )
+
+    def _files(self, subject: str) -> dict[str, str]:
+        return {shown(slot): name for slot, name in self._cohort.files[subject].items()}
 
     def _note(self, report: IngestReport, show: Callable[[IngestItem], None], item: IngestItem, strict: bool) -> None:
         report.items.append(item)
@@ -241,6 +244,8 @@ class Job:
         for name, (info, new) in self._collections.items():
             results = [(result, slot) for result in finished for slot in result.rows if collection_of(slot) == name]
             rows = [result.rows[slot] for result, slot in results]
+            if not new:
+                self._remove(info, finished)
             if not rows:
                 continue
             volumes += len(rows)
@@ -258,6 +263,21 @@ class Job:
                 self._transaction.append(self._store.table("collections"), row)
                 made.append(name)
         return volumes
+
+    def _remove(self, info: CollectionInfo, finished: Sequence[SubjectResult]) -> None:
+        """Append tombstones of volumes whose series is stored under other names now."""
+        gone = {
+            obs_id_of(result.subject, slot)
+            for result in finished
+            for slot in self._cohort.gone.get(result.subject, ())
+            if collection_of(slot) == info.name
+        }
+        if gone:
+            table = self._store.table("c", info.id, "obs")
+            rows = newest(table.read(), self._transaction.commits, "obs_id")
+            places = [place for place, obs_id in enumerate(rows["obs_id"].tolist()) if obs_id in gone]
+            old = {column: rows[column][places].tolist() for column in table.columns()}
+            self._transaction.append(table, old | {"deleted": [True] * len(places)})
 
     def _append_metadata(self, subjects: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Append the subjects' rows that differ from the store's; returns them."""

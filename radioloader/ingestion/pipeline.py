@@ -16,7 +16,7 @@ from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_subject import SubjectRule
 from radioloader.ingestion.discover import Source, discover, is_label_name
-from radioloader.ingestion.identity import Pseudonyms
+from radioloader.ingestion.identity import Pseudonyms, warn_of_tags
 from radioloader.ingestion.job import Job
 from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.report import IngestItem, IngestReport
@@ -109,10 +109,11 @@ def ingest(
     if not commit_interval_s >= 0:
         raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
     kinds = _kinds(images, labels)
+    kept = tuple([keep_tags] if isinstance(keep_tags, str) else keep_tags)
     dicom = DicomOptions(
         Policy(on_tilt, on_irregular, slice_tolerance_mm, suv or "").check(),
         SubjectRule.parse(subject, Pseudonyms.from_file(pseudonymize)),
-        tuple([keep_tags] if isinstance(keep_tags, str) else keep_tags),
+        kept,
     )
     # All that can be wrong with the arguments is found before the store is made: a mistyped name should not leave one behind.
     existing = Store.find(uri, config=config)
@@ -127,19 +128,21 @@ def ingest(
         workers=workers,
         executor=executor,
     )
+    report = IngestReport(str(uri), notes=list(cohort.notes))
+    report.notes += _check_dicom_options(cohort, list(kinds), subject, pseudonymize, kept)
     # One source may give several collections: echoes, magnitude and phase.
     kinds = {name: kinds[asked] for name, asked in cohort.collections.items()}
     table = None if obs_meta is None else read_table(obs_meta)
     if table is not None and existing is None:
         load_metadata(table, {}, list(cohort.files))
-    report = IngestReport(str(uri), notes=list(cohort.notes))
     if cohort.rule:
         report.notes.append(f"subject ids come from: {cohort.rule}")
     if labels is None and "label" in kinds.values():
         report.notes.append(f"labels, going by their names: {', '.join(n for n, k in kinds.items() if k == 'label')}")
     store = Store.open_or_create(uri, config=config)
     report.uri = store.uri
-    with store.write() as transaction, _Progress(progress, len(cohort.files)) as show:
+    items = len(cohort.files) + len(cohort.unusable)
+    with store.write() as transaction, _Progress(progress, items) as show:
         job = Job(store, transaction, cohort, kinds, orientation, grid_tolerance_mm, config)
         job.load_metadata(table, report)
         try:
@@ -161,6 +164,32 @@ def ingest(
 def _workers(workers: int | None, config: StorageConfig, cohort: Cohort) -> int:
     wanted = workers or config.write.max_workers or available_cores()
     return max(1, min(wanted, len(cohort.files) - len(cohort.failures)))
+
+
+def _check_dicom_options(
+    cohort: Cohort, names: Sequence[str], subject: Any, pseudonymize: Any, keep_tags: Sequence[str]
+) -> list[str]:
+    """What a user must know of options for DICOM files.
+
+    Raises:
+        ConfigError: There are no such files: an option that is not heeded may be one that somebody's privacy hangs on.
+    """
+    if not cohort.dicom:
+        for option, value in (("subject", subject), ("pseudonymize", pseudonymize), ("keep_tags", keep_tags or None)):
+            if value is not None:
+                raise ConfigError(
+                    f"{option} (--{option.replace('_', '-').removesuffix('s')}) is for DICOM files, and none of the collections "
+                    f"{', '.join(map(repr, names))} is of such files"
+                )
+        return []
+    notes = [note] if (note := warn_of_tags(keep_tags, stacklevel=4)) else []
+    others = sorted(set(names) - cohort.dicom)
+    if pseudonymize is not None and others:
+        notes.append(
+            f"pseudonymize does not change the collections {', '.join(others)}: their subject ids and the paths of their NIfTI files are "
+            "stored as they are"
+        )
+    return notes
 
 
 def _kinds(images: Mapping[str, Source], labels: Sequence[str] | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ class IngestItem:
         subject: Its id.
         status: ``"ingested"``, ``"skipped"`` (all of it was there already) or ``"failed"``.
         reason: Why it failed; names the file.
-        files: Source file by collection.
+        files: Source by collection; where a subject has several volumes in one, by the collection and what tells them apart.
         notes: What a user should know, such as voxels that are not finite.
         voxel_bytes: Bytes of voxels that were written.
     """

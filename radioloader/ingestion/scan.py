@@ -7,9 +7,9 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from radioloader.geometry import axcodes, spacing
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.pool import run
 
-__all__ = ["Scan", "ScanItem", "scan", "scan_files"]
+__all__ = ["Scan", "ScanItem", "arrange", "count_left_out", "list_files", "read_headers", "scan", "scan_files"]
 
 _CHUNK = 64
 _IN_PROCESS = 4 * _CHUNK
@@ -114,17 +114,11 @@ class Scan:
     @property
     def ok(self) -> bool:
         """Whether everything can be ingested."""
-        return not self.broken and not any(volume.problem for volume in self.volumes)
+        return not self.broken and not any(item.problem for item in self.items)
 
     def left_out(self) -> list[str]:
         """What was left out and why, in words: broken files one by one, others counted by their reason."""
-        counted = Counter(file.reason for file in self.ignored if not file.broken)
-        example = {file.reason: file.path for file in reversed(self.ignored)}
-        lines = [f"{file.path}: {file.reason}" for file in self.broken]
-        return lines + [
-            f"{count} file{'' if count == 1 else 's'} left out: {reason} (such as {example[reason]})"
-            for reason, count in sorted(counted.items())
-        ]
+        return [f"{file.path}: {file.reason}" for file in self.broken] + count_left_out(self.ignored)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write one row for each item."""
@@ -217,23 +211,64 @@ def scan(
     return scan_files([os.fspath(root) for root in roots], policy, workers=workers)
 
 
-def scan_files(
-    roots: Sequence[str],
-    policy: Policy,
+def scan_files(roots: Sequence[str], policy: Policy, *, workers: int | None = None) -> Scan:
+    """:func:`scan` with a checked policy."""
+    started = time.monotonic()
+    paths = list(dict.fromkeys(path for root in roots for path in list_files(root)))
+    found = read_headers(paths, workers=workers)
+    result = arrange(roots, [found[path] for path in paths], policy)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def list_files(root: str) -> list[str]:
+    """The files of a root, absolute and sorted: those below a folder but hidden ones, or itself.
+
+    Raises:
+        ConfigError: It does not exist.
+    """
+    root = os.path.abspath(os.path.expanduser(root))
+    if os.path.isdir(root):
+        return sorted(path for path in walk(root) if not os.path.basename(path).startswith("."))
+    if os.path.lexists(root):
+        return [root]
+    raise ConfigError(f"{root} does not exist")
+
+
+def read_headers(
+    paths: Sequence[str],
     *,
     keep_tags: Iterable[str] = (),
     workers: int | None = None,
     executor: Executor | None = None,
-) -> Scan:
-    """:func:`scan` with a checked policy."""
-    started = time.monotonic()
-    paths = list(dict.fromkeys(path for root in roots for path in _files(root)))
+) -> dict[str, Instance | Ignored]:
+    """What each file is, by path; many are read in several processes.
+
+    Args:
+        paths: Different files.
+        keep_tags: Attributes to keep besides the technical ones.
+        workers: Processes; None takes the cores that this process may use.
+        executor: Reads them instead.
+
+    Raises:
+        ConfigError: ``keep_tags`` cannot be kept.
+    """
     kept = tuple(check_keep_tags(keep_tags))
     chunks = [(tuple(paths[start : start + _CHUNK]), kept) for start in range(0, len(paths), _CHUNK)]
     processes = 1 if len(paths) <= _IN_PROCESS else min(workers or available_cores(), len(chunks))
     results = run(_read_chunk, chunks, workers=processes, executor=executor if processes > 1 else None, lost=_lost)
-    found = [one for result in results for one in result]
-    found.sort(key=lambda one: one.path)
+    return {one.path: one for result in results for one in result}
+
+
+def arrange(roots: Sequence[str], found: Iterable[Instance | Ignored], policy: Policy) -> Scan:
+    """The volumes and labels that files make.
+
+    Args:
+        roots: What the files are of.
+        found: What each file is.
+        policy: For tilted and irregular stacks.
+    """
+    found = sorted(found, key=lambda one: one.path)
     series: dict[str, list[Instance]] = {}
     labels: list[Instance] = []
     for one in found:
@@ -242,9 +277,31 @@ def scan_files(
                 series.setdefault(one.facts.series, []).append(one)
             else:
                 labels.append(one)
-    volumes = [volume for instances in series.values() for volume in volumes_of(instances, policy)]
-    ignored = [one for one in found if isinstance(one, Ignored)]
-    return Scan(tuple(roots), volumes, labels, ignored, len(paths), time.monotonic() - started)
+    volumes = [
+        _with_own_tags(volume, instances) for instances in series.values() for volume in volumes_of(instances, policy)
+    ]
+    return Scan(tuple(roots), volumes, labels, [one for one in found if isinstance(one, Ignored)], len(found), 0.0)
+
+
+def _with_own_tags(volume: DicomVolume, instances: Sequence[Instance]) -> DicomVolume:
+    """A volume with what the headers of its own files say: the echo time of a second echo is not that of the first. What differs between
+    its files (the tube current of a CT, from slice to slice) is no property of the volume, and is left out."""
+    mine = {frame.path for places in volume.slices for frame in places}
+    tags = [instance.facts.tags for instance in instances if instance.path in mine]
+    if not tags:
+        return volume
+    common = {name: value for name, value in tags[0].items() if all(other.get(name) == value for other in tags[1:])}
+    return replace(volume, facts=replace(volume.facts, tags=common))
+
+
+def count_left_out(ignored: Sequence[Ignored]) -> list[str]:
+    """How many files were left out for which reason, in words; but for broken ones."""
+    counted = Counter(file.reason for file in ignored if not file.broken)
+    example = {file.reason: file.path for file in reversed(ignored)}
+    return [
+        f"{count} file{'' if count == 1 else 's'} left out: {reason} (such as {example[reason]})"
+        for reason, count in sorted(counted.items())
+    ]
 
 
 def _read_chunk(task: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Instance | Ignored]:
@@ -258,13 +315,3 @@ def _lost(task: tuple[tuple[str, ...], tuple[str, ...]]) -> list[Instance | Igno
         Ignored(path, "the process that read this or a neighbouring file died (killed, or out of memory?)", broken=True)
         for path in task[0]
     ]
-
-
-def _files(root: str) -> Iterator[str]:
-    root = os.path.abspath(os.path.expanduser(root))
-    if os.path.isdir(root):
-        yield from sorted(path for path in walk(root) if not os.path.basename(path).startswith("."))
-    elif os.path.lexists(root):
-        yield root
-    else:
-        raise ConfigError(f"{root} does not exist")

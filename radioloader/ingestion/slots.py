@@ -5,7 +5,7 @@ A slot is the collection's name, or that and a suffix after a NUL character, whi
 
 from __future__ import annotations
 
-__all__ = ["collection_of", "make_slot", "obs_id_of", "slot_of"]
+__all__ = ["collection_of", "make_slot", "obs_id_of", "shown", "slot_of"]
 
 
 def make_slot(collection: str, suffix: str = "") -> str:
@@ -20,7 +20,12 @@ def collection_of(slot: str) -> str:
 
 def obs_id_of(subject: str, slot: str) -> str:
     """The id of the volume in its collection."""
-    return f"{subject}_{slot}".replace("\0", "_")
+    return f"{subject}_{shown(slot)}"
+
+
+def shown(slot: str) -> str:
+    """A slot as users see it."""
+    return slot.replace("\0", "_")
 
 
 def slot_of(subject: str, collection: str, obs_id: str) -> str:

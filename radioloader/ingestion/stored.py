@@ -62,14 +62,12 @@ class StoredSources:
         self._by_path: dict[tuple[str, str], set[str]] = {}
         self._by_hash: dict[tuple[str, str], set[str]] = {}
         self._having: dict[str, set[str]] = {}
-        self._slots: dict[tuple[str, str, str], str] = {}
         self._of_dicom: dict[str, set[str]] = {}
         for subject, known in volumes.items():
             for name, volume in known.items():
                 self._by_path.setdefault((collection_of(name), self._key(volume.source)), set()).add(subject)
                 self._by_hash.setdefault((name, volume.source_hash), set()).add(subject)
                 self._having.setdefault(name, set()).add(subject)
-                self._slots[subject, collection_of(name), volume.source] = name
                 if is_dicom(volume.source):
                     self._of_dicom.setdefault(volume.source, set()).add(subject)
 
@@ -94,9 +92,10 @@ class StoredSources:
         """The subjects that have this series in any collection."""
         return self._of_dicom.get(source, _NOBODY)
 
-    def slot_of_source(self, subject: str, collection: str, source: str) -> str | None:
-        """The slot in which a subject has a source; None when it does not have it."""
-        return self._slots.get((subject, collection, source))
+    def slots_of(self, subject: str, collection: str) -> dict[str, str]:
+        """What a subject has in a collection: name of the source by slot."""
+        volumes = self.volumes.get(subject, {})
+        return {slot: known.source for slot, known in volumes.items() if collection_of(slot) == collection}
 
     def taken(self, cohort: Cohort) -> dict[str, str]:
         """Why subjects of a cohort cannot come in: a file of theirs is another subject's in the store. By subject."""
@@ -114,9 +113,13 @@ class StoredSources:
                     continue
                 reasons[subject] = (
                     f"{path} is in the store already, as subject {min(owners)!r} in collection {collection_of(name)!r}; now it would come "
-                    f"in a second time, as subject {subject!r}; give it the id that it has, with subject_regex (--subject-regex) or a "
-                    "mapping from subject id to path; or ingest into a new store; or, when it is another patient's, give that file a path "
-                    "of its own"
+                    f"in a second time, as subject {subject!r}; give it the id that it has, with "
+                    + (
+                        "subject (--subject) as it was given then, or a mapping from subject id to folder; or ingest into a new store"
+                        if is_dicom(path)
+                        else "subject_regex (--subject-regex) or a mapping from subject id to path; or ingest into a new store; or, when "
+                        "it is another patient's, give that file a path of its own"
+                    )
                 )
                 break
         return reasons

@@ -7,7 +7,7 @@ identifies; a deny-list made of it would let private and future attributes throu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence
 from typing import Any
 
 from radioloader._optional import require
@@ -59,8 +59,35 @@ TECHNICAL: Mapping[str, str] = {
 _CAN_NAME = frozenset(["AE", "AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT", "UN", "OB"])
 """Value representations that can hold a name, a date, an identifier or free text (PS3.5 6.2)."""
 
-_QUASI = frozenset({"PatientAge", "PatientSex", "PatientSize", "PatientWeight", "EthnicGroup", "PregnancyStatus"})
-"""Coded or numeric, and still about the person (PS3.15 Table E.1-1)."""
+_PERSONAL = (0x0010, 0x0012, 0x0032, 0x0038, 0x0040)
+"""Groups about the patient, trials, visits and requests: there codes and numbers may tell who it is as well (PS3.15 Table E.1-1)."""
+
+_PLAIN = frozenset(
+    [
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FD",
+        "FL",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "SV",
+        "TM",
+        "UC",
+    ]
+)
+_PLAIN |= {"UI", "UL", "UR", "US", "UT", "UV"}
+_NUMBERS = frozenset(["DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"])
 
 
 def identifying(keyword: str) -> bool:
@@ -68,7 +95,8 @@ def identifying(keyword: str) -> bool:
     identifiers or free text."""
     datadict = require("pydicom.datadict", extra="dicom")
     return keyword not in TECHNICAL and (
-        keyword in _QUASI or str(datadict.dictionary_VR(keyword)).split(" or ")[0] in _CAN_NAME
+        datadict.tag_for_keyword(keyword) >> 16 in _PERSONAL
+        or str(datadict.dictionary_VR(keyword)).split(" or ")[0] in _CAN_NAME
     )
 
 
@@ -89,7 +117,7 @@ def check_keep_tags(keywords: Iterable[str]) -> list[str]:
                 f"keep_tags: {keyword!r} is not the keyword of a DICOM attribute, such as 'PatientAge' (PS3.6); private attributes "
                 "cannot be kept: nobody knows what they hold"
             )
-        if str(datadict.dictionary_VR(tag)).split(" or ")[0] in ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"):
+        if not set(datadict.dictionary_VR(tag).split(" or ")) <= _PLAIN:
             raise ConfigError(f"keep_tags: {keyword} holds no plain value (it is {datadict.dictionary_VR(tag)})")
         kept.append(keyword)
     return list(dict.fromkeys(kept))
@@ -102,13 +130,22 @@ def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str |
         value = dataset.get(keyword)
         if value is None or value == "":
             continue
-        if TECHNICAL.get(keyword) == "float":
+        if _is_number(keyword):
             number = _number(value)
             if number is not None:
                 values[keyword] = number
         elif _text(value):
             values[keyword] = _text(value)
     return values
+
+
+def _is_number(keyword: str) -> bool:
+    """Whether the column of an attribute holds numbers. By the standard, never by the value: all files of a store must agree."""
+    if keyword in TECHNICAL:
+        return TECHNICAL[keyword] == "float"
+    datadict = require("pydicom.datadict", extra="dicom")
+    tag = datadict.tag_for_keyword(keyword)
+    return datadict.dictionary_VM(tag) == "1" and set(datadict.dictionary_VR(tag).split(" or ")) <= _NUMBERS
 
 
 def _number(value: Any) -> float | None:
@@ -120,7 +157,7 @@ def _number(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    # Names of persons can be iterated over, letter by letter, and are no sequences.
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    # Not everything that can be iterated over is several values: a person's name is not.
+    if isinstance(value, MutableSequence | tuple):
         return "\\".join(str(part) for part in value)
     return str(value)

@@ -1,0 +1,77 @@
+"""What the volumes of a subject are called in a collection: one volume plainly, several by the numbers of their series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from radioloader.ingestion.intake import VolumeSource
+from radioloader.ingestion.slots import make_slot
+
+__all__ = ["Candidate", "give_slots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A source that wants a slot.
+
+    Attributes:
+        collection: Its collection.
+        number: SeriesNumber; None when there is none.
+        series: SeriesInstanceUID.
+        part: Which part of an irregular stack it is; 0 when that was not split.
+        source: Itself.
+    """
+
+    collection: str
+    number: int | None
+    series: str
+    part: int
+    source: VolumeSource
+
+
+def give_slots(members: Sequence[Candidate], stored: Mapping[str, str]) -> tuple[dict[str, Candidate], set[str]]:
+    """Slots for a subject's volumes of one collection.
+
+    A source keeps the slot that it has in the store. The slot of another source is never taken: that would replace a volume that nobody
+    spoke of. Parts of a series that no longer exist (it was split in another way, or not at all, by then) give way.
+
+    Args:
+        members: The volumes.
+        stored: What the store has: name of the source by slot.
+
+    Returns:
+        The volumes by slot, and the slots of the store whose volumes have given way.
+    """
+    names = {one.source.name for one in members}
+    series = {_series(name) for name in names}
+    gone = {slot for slot, name in stored.items() if name not in names and _series(name) in series}
+    own = {name: slot for slot, name in stored.items() if name in names}
+    others = stored.keys() - gone - set(own.values())
+    slots: dict[str, Candidate] = {}
+    rest = []
+    for one in sorted(members, key=lambda one: (one.number is None, one.number or 0, one.series, one.part)):
+        if one.source.name in own and own[one.source.name] not in slots:
+            slots[own[one.source.name]] = one
+        else:
+            rest.append(one)
+    plain = len(members) == 1 and not others
+    numbered = len({one.series for one in members}) > 1 or bool(slots) or bool(others)
+    for one in rest:
+        words = []
+        if numbered and not plain:
+            words.append(f"s{one.number}" if one.number is not None else "s")
+        if one.part and not plain:
+            words.append(f"part{one.part}")
+        base = "_".join(words)
+        slot, more = make_slot(one.collection, base), 1
+        while slot in slots or slot in others:
+            more += 1
+            slot = make_slot(one.collection, f"{base}_{more}" if base else f"{more}")
+        slots[slot] = one
+    return slots, gone - slots.keys()
+
+
+def _series(name: str) -> str:
+    """What all volumes of a series, or of a segmentation, share of their names; other sources are alone."""
+    return name.partition("#")[0] if name.startswith("dicom:") else name

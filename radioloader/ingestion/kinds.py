@@ -1,0 +1,132 @@
+"""Whether what a user gives as the source of a collection holds NIfTI or DICOM files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from radioloader.errors import ConfigError
+from radioloader.formats.nifti import SUFFIXES
+from radioloader.ingestion.dicom_source import DicomSource
+from radioloader.ingestion.folders import walk
+from radioloader.ingestion.naming import normal
+
+__all__ = ["as_dicom", "holds_both", "nifti_files"]
+
+
+def as_dicom(
+    name: str, source: Any, listed: dict[str, list[str]] | None = None
+) -> DicomSource | Mapping[str, DicomSource] | None:
+    """The DICOM source that a source stands for, or one for each subject; None where it is of NIfTI files.
+
+    A folder is one of DICOM when there is no NIfTI file in it, and a file marked as DICOM; a list or a glob, when none of its files has a
+    NIfTI suffix and one of them, or of those in its folders, is marked. Where one subject of a mapping has DICOM files, all have.
+
+    Args:
+        name: The collection, for messages.
+        source: The source.
+        listed: Gets the files of folders that were listed for this, as :func:`~radioloader.ingestion.scan.list_files` gives them.
+
+    Raises:
+        ConfigError: One subject has DICOM files and another one NIfTI files.
+    """
+    listed = {} if listed is None else listed
+    if isinstance(source, DicomSource):
+        return source
+    if isinstance(source, Mapping):
+        return _of_subjects(name, source, listed)
+    if isinstance(source, str | os.PathLike):
+        text = os.path.expanduser(os.fspath(source))
+        if os.path.isdir(text):
+            return DicomSource(text) if _is_dicom([text], listed) else None
+        paths = [text] if os.path.isfile(text) else sorted(glob.glob(text, recursive=True))
+        # "**" gives folders and the files in them.
+        files = [path for path in paths if not os.path.isdir(path)]
+        return DicomSource(files or paths) if _is_dicom(files or paths, listed) else None
+    if isinstance(source, Iterable):
+        paths = [os.path.expanduser(os.fspath(path)) for path in source]
+        return DicomSource(paths) if paths and _is_dicom(paths, listed) else None
+    return None
+
+
+def _of_subjects(name: str, source: Mapping[Any, Any], listed: dict[str, list[str]]) -> dict[str, DicomSource] | None:
+    found: dict[str, tuple[Any, Any]] = {}
+    twice = []
+    for subject, one in source.items():
+        if normal(str(subject)) in found:
+            twice.append(str(subject))
+        found[normal(str(subject))] = one, as_dicom(name, one, listed)
+    sources = {subject: dicom for subject, (_, dicom) in found.items() if isinstance(dicom, DicomSource)}
+    if not sources:
+        return None
+    if twice:
+        raise ConfigError(
+            f"collection {name!r}: the mapping holds the subject {twice[0]!r} twice, written in different ways"
+        )
+    for subject, (one, dicom) in found.items():
+        if dicom is not None:
+            continue
+        given = [one] if isinstance(one, str | os.PathLike) else list(one)
+        paths = [os.path.expanduser(os.fspath(path)) for path in given]
+        if any(path.lower().endswith(SUFFIXES) for path in paths) or any(_holds_nifti(path) for path in paths):
+            raise ConfigError(
+                f"collection {name!r}: {one} of subject {subject!r} is no DICOM, but those of others are, such as that of "
+                f"{next(iter(sources))!r}; give them as two collections, or convert one"
+            )
+        # Nothing there, or nothing that can be read: this subject's failure, not the others'.
+        sources[subject] = DicomSource(paths)
+    return sources
+
+
+def _is_dicom(paths: Sequence[str], listed: dict[str, list[str]]) -> bool:
+    if any(path.lower().endswith(SUFFIXES) for path in paths):
+        return False
+    marked = False
+    for path in paths:
+        if os.path.isdir(path):
+            root = os.path.abspath(path)
+            if root not in listed:
+                listed[root] = sorted(file for file in walk(root) if not os.path.basename(file).startswith("."))
+            if nifti_files(listed[root]):
+                return False
+            marked = marked or any(_marked(file) for file in listed[root])
+        else:
+            marked = marked or _marked(path)
+    return marked
+
+
+def holds_both(source: Any, listed: Mapping[str, list[str]]) -> bool:
+    """Whether a folder of NIfTI files, which was listed, holds DICOM files as well."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    files = listed.get(os.path.abspath(os.path.expanduser(os.fspath(source))), [])
+    return any(_marked(file) for file in files if not file.lower().endswith(SUFFIXES))
+
+
+def _holds_nifti(path: str) -> bool:
+    return os.path.isdir(path) and bool(nifti_files(walk(path)))
+
+
+def _marked(path: str) -> bool:
+    """Whether a file begins as DICOM does (PS3.10 7.1)."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def nifti_files(paths: Iterable[str]) -> list[str]:
+    """Those that are named as NIfTI files are."""
+    # A link to nothing (a file that git-annex has not fetched) counts: it is a subject that fails, not one that vanishes.
+    return [
+        path
+        for path in paths
+        if not os.path.basename(path).startswith(".")
+        and path.lower().endswith(SUFFIXES)
+        and (os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path)))
+    ]
