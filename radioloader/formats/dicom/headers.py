@@ -6,7 +6,7 @@ import os
 import stat
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ from radioloader.formats.dicom.frames import Frame, Ignored, Instance, Pixels, S
 from radioloader.formats.dicom.meaning import indexes, kinds
 from radioloader.formats.dicom.mosaic import is_mosaic, mosaic_frames
 from radioloader.formats.dicom.references import references
-from radioloader.formats.dicom.tags import technical_values
+from radioloader.formats.dicom.tags import TECHNICAL, technical_values
 from radioloader.formats.dicom.values import integer, number, text, vector
 from radioloader.formats.dicom.view import HeaderView
 
@@ -31,7 +31,9 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 _NATIVE = {_IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED}
 
-_Known = dict[tuple[str, str, str, str], SeriesFacts]
+_Known = dict[tuple[Hashable, ...], SeriesFacts]
+
+_IDENTITY = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesNumber", "SeriesDescription")
 
 VOLUMES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
@@ -154,11 +156,12 @@ def _read(
             return Ignored(path, "not DICOM")
         missing = "SOPClassUID" if not sop_class else "SeriesInstanceUID"
         return Ignored(path, f"broken DICOM: it has no {missing}", broken=True)
-    key = (text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID"), text(dataset, "StudyInstanceUID"), series)
+    # Converting what is the same in the next slice took a fifth of the time of a scan.
+    key = (series, *(dataset.raw(keyword) for keyword in (*_IDENTITY, *TECHNICAL, *keep_tags)))
     if key not in known:
         known[key] = SeriesFacts(
-            patient=key[:2],
-            study=key[2],
+            patient=(text(dataset, "PatientID"), text(dataset, "IssuerOfPatientID")),
+            study=text(dataset, "StudyInstanceUID"),
             series=series,
             modality=text(dataset, "Modality"),
             number=integer(dataset, "SeriesNumber"),

@@ -6,6 +6,7 @@ that could matter are missing in most files.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
@@ -38,6 +39,14 @@ class HeaderView:
             tag = _tag(keyword)
             self._values[keyword] = self._dataset[tag].value if tag in self._keys else None
         return self._values[keyword]
+
+    def raw(self, keyword: str) -> Hashable:
+        """What the file holds for an attribute, not converted; equal where the value is."""
+        tag = _tag(keyword)
+        if tag not in self._keys:
+            return None
+        value = self._dataset.get_item(tag).value
+        return value if isinstance(value, bytes) else repr(value)
 
     def __contains__(self, keyword: str) -> bool:
         return _tag(keyword) in self._keys
