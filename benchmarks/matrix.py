@@ -14,8 +14,8 @@ __all__ = ["Block", "full", "preparations", "quick", "sources"]
 PLANES = ("axial", "coronal", "sagittal")
 CALLS = ("open", "lookup", "volume", "axial", "coronal", "sagittal", "roi-aligned", "roi-random")
 _USES = {"radiobject-spawn": "radiobject", "radioloader-region": "radioloader-uniform"}
-_OWN_FILES = {"ingest", "pipelines", "tiles", "writing"}
-"""Studies that read the cohort's files, and make what else they need themselves."""
+_OWN_FILES = {"ingest", "pipelines", "scan", "tiles", "writing"}
+"""Studies that read the cohort's files, or none of them, and make what else they need themselves."""
 
 _RAW = {"ram", "nibabel", "nibabel-nii", "monai", "monai-cache", "monai-cache-nocopy", "torchio"}
 

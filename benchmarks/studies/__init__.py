@@ -19,6 +19,7 @@ STUDIES = {
     "tiles": "tile extents and filters",
     "ingest": "ingest beside decompressing the same files",
     "writing": "ingest with more and more processes",
+    "scan": "scanning DICOM files beside reading their headers",
     "s3": "an S3 server with latency, and the local disk",
     "pipelines": "published pipelines of MONAI and TorchIO, in radioloader's datasets and in their own",
 }

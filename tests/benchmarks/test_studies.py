@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.model import Cohort
 from benchmarks.studies import run
+from benchmarks.studies.scan import measure as measure_scan
 
 
 @pytest.mark.skipif(
@@ -37,3 +38,14 @@ def test_ingest_beside_decompression(tmp_path: Path) -> None:
     assert all(record["lowest"] <= record["value"] <= record["highest"] for record in records[:10])
     assert len({record["what"] for record in records}) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files.nii.gz"]
+
+
+def test_scan_beside_headers(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    records = list(measure_scan(Cohort(tmp_path, 1, (8, 8, 8)), full=False, files=300))
+    one, two = "scan, workers=1", "scan, workers=2"
+    alone = "pydicom, 1 process"
+    assert [record["name"] for record in records] == [alone, one, two, f"{one} / {alone}", f"{two} / {alone}"]
+    assert [record["unit"] for record in records] == ["files/s"] * 3 + ["times"] * 2
+    assert all(0 < record["lowest"] <= record["value"] <= record["highest"] for record in records)
+    assert not list(tmp_path.iterdir())
