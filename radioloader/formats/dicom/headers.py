@@ -143,9 +143,7 @@ def _check_inflated(stream: BinaryIO, stored: int) -> None:
                 )
 
 
-def _read(
-    path: str, stream: BinaryIO, keep_tags: Iterable[str], known: _Known, *, marked: bool
-) -> Instance | Ignored:
+def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], known: _Known, *, marked: bool) -> Instance | Ignored:
     dataset = HeaderView(open_dataset(path, stream))
     sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
     if sop_class == _DICOMDIR:
