@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from radioloader.errors import ConfigError, GridMismatchError
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.origin import DicomOrigin
+from radioloader.formats.dicom.pixels import hash_files
 from radioloader.formats.dicom.segwrite import SegmentSpec, write_seg
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
 from radioloader.formats.orientation import turn
@@ -19,7 +22,7 @@ from radioloader.geometry import axcodes, grid_distance
 from radioloader.ingestion.scan import scan_files
 from radioloader.storage.snapshot import Snapshot
 
-__all__ = ["Segments", "find_origin", "save_seg"]
+__all__ = ["Image", "Segments", "find_image", "save_seg"]
 
 Segments = Sequence[str] | Mapping[int, str | SegmentSpec]
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -28,39 +31,72 @@ _SAME = 1e-2
 """Of a voxel: grids that agree within this are one."""
 
 
-def find_origin(snapshot: Snapshot, collection: str, place: int) -> DicomOrigin:
-    """The DICOM instances that a volume was made of or on: its own, else those of an image of its subject on the same grid.
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The image that a volume was made of or on.
+
+    Attributes:
+        origin: Its DICOM instances.
+        policy: How it was laid out.
+        source_hash: Hash of its files; empty where the store does not have the image itself.
+    """
+
+    origin: DicomOrigin
+    policy: Policy
+    source_hash: str
+
+
+def find_image(snapshot: Snapshot, collection: str, place: int) -> Image:
+    """The image of a volume: the instances that it notes itself, else those of an image of its subject on the same grid.
 
     Raises:
         ConfigError: There are none.
     """
     index = snapshot.index(collection)
-    data = snapshot.optional_detail(collection, "dicom")[place]
-    if data is not None:
-        return DicomOrigin.unpack(data)
     subject = str(index.subject_ids[place])
-    for name, info in snapshot.collections.items():
-        if info.kind != "image" or name == collection:
-            continue
+    shape = tuple(index.shapes[place, :3].tolist())
+    data = snapshot.optional_detail(collection, "dicom")[place]
+    own = None if data is None else DicomOrigin.unpack(data)
+    for name, candidate, origin in _images(snapshot, subject):
         other = snapshot.index(name)
-        origins = snapshot.optional_detail(name, "dicom")
-        for candidate in other.of_subject(subject):
-            same = np.array_equal(other.shapes[candidate, :3], index.shapes[place, :3]) and _same(
-                other.affines[candidate], index.affines[place], tuple(index.shapes[place, :3].tolist())
+        if own is not None:
+            same = own.slices == origin.slices
+        else:
+            same = tuple(other.shapes[candidate, :3].tolist()) == shape and _same(
+                other.affines[candidate], index.affines[place], shape
             )
-            if same and origins[candidate] is not None:
-                return DicomOrigin.unpack(origins[candidate])
+        if same:
+            return Image(
+                origin, _policy(snapshot, name, candidate), str(snapshot.detail(name, "source_hash")[candidate])
+            )
+    if own is not None:
+        return Image(own, _policy(snapshot, collection, place), "")
     raise ConfigError(
         f"{index.ref(place).describe()} does not come from DICOM, and its subject has no image from DICOM on the same grid, so there are "
         "no instances that a segmentation could refer to; write it with to_nifti"
     )
 
 
+def _images(snapshot: Snapshot, subject: str) -> Iterator[tuple[str, int, DicomOrigin]]:
+    """The images of a subject that come from DICOM: collection, place in it, origin."""
+    for name, info in snapshot.collections.items():
+        if info.kind == "image":
+            origins = snapshot.optional_detail(name, "dicom")
+            for place in snapshot.index(name).of_subject(subject):
+                if origins[place] is not None:
+                    yield name, place, DicomOrigin.unpack(origins[place])
+
+
+def _policy(snapshot: Snapshot, collection: str, place: int) -> Policy:
+    recipe = json.loads(snapshot.detail(collection, "recipe")[place])["source"]
+    return Policy(recipe["on_tilt"], recipe["on_irregular"], recipe["slice_tolerance_mm"])
+
+
 def save_seg(
     path: str | os.PathLike[str],
     voxels: npt.NDArray[Any],
     affine: npt.NDArray[np.float64],
-    origin: DicomOrigin,
+    image: Image,
     segments: Segments | None,
     *,
     source: Files | None,
@@ -73,7 +109,7 @@ def save_seg(
         path: The file.
         voxels: (X, Y, Z) classes, or (X, Y, Z, C) channels, or values from 0 to 1, as a store has them.
         affine: (4, 4) of ``voxels``.
-        origin: The instances.
+        image: What it was made of or on.
         segments: Names by class.
         source: DICOM files of the images, or folders.
         segmentation_type: ``"BINARY"``, ``"LABELMAP"`` or ``"FRACTIONAL"``.
@@ -82,10 +118,10 @@ def save_seg(
     Returns:
         Number of the segment by class.
     """
-    grid, files = origin.grid, None
+    grid, files = image.origin.grid, None
     if source is not None:
-        grid, files = _from_files(origin.grid, source, where)
-    elif origin.pseudonymized:
+        grid, files = _from_files(image, source, where)
+    elif image.origin.pseudonymized:
         raise ConfigError(
             f"the store keeps keyed hashes of the UIDs of {where} (pseudonymize), so a segmentation could not refer to its images; give "
             "their files: source=folder"
@@ -107,26 +143,26 @@ def _class_names(voxels: npt.NDArray[Any], segmentation_type: str) -> dict[int, 
     return {int(value): f"class {int(value)}" for value in np.unique(voxels) if value}
 
 
-def _from_files(grid: ImageGrid, source: Files, where: str) -> tuple[ImageGrid, list[str]]:
-    """The grid with the UIDs of the files themselves, and the files of its frames."""
+def _from_files(image: Image, source: Files, where: str) -> tuple[ImageGrid, list[str]]:
+    """The grid with the UIDs of the files themselves, and the files of its frames.
+
+    They must be the files of this image, and not others on the same grid: of a pseudonymised store their hash tells, else their UIDs.
+    """
     given = [source] if isinstance(source, str | os.PathLike) else list(source)
-    scan = scan_files([os.fspath(one) for one in given], Policy(on_irregular="keep"))
-    own = {sop for frames in grid.slices for sop, _ in frames}
-    fitting = [volume for volume in scan.volumes if not volume.problem and _fits(volume, grid)]
-    named = [volume for volume in fitting if own & _sops(volume)]
-    chosen = named or fitting
-    if len({volume.facts.series for volume in chosen}) != 1:
-        what = f"{len(chosen)} series on its grid" if chosen else "no series on its grid"
+    scan = scan_files([os.fspath(one) for one in given], image.policy)
+    usable = [volume for volume in scan.volumes if not volume.problem]
+    grid = image.origin.grid
+    if image.origin.pseudonymized:
+        fitting = [volume for volume in usable if _fits(volume, grid)]
+        chosen = [volume for volume in fitting if image.source_hash and hash_files(volume) == image.source_hash]
+    else:
+        chosen = [volume for volume in usable if volume.laid_out[0].slices == grid.slices]
+    if not chosen:
         raise GridMismatchError(
-            f"{', '.join(map(str, given))} holds {what}, expected the one that {where} was ingested from; give the files of that series"
+            f"{', '.join(map(str, given))} does not hold the files that {where} was ingested from; give that series, unchanged and whole"
         )
     volume = chosen[0]
-    found, _ = volume.laid_out
-    return found, sorted({frame.path for frames in volume.slices for frame in frames})
-
-
-def _sops(volume: DicomVolume) -> set[str]:
-    return {frame.sop for frames in volume.slices for frame in frames}
+    return volume.laid_out[0], sorted({frame.path for frames in volume.slices for frame in frames})
 
 
 def _fits(volume: DicomVolume, grid: ImageGrid) -> bool:

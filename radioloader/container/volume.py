@@ -243,7 +243,7 @@ class Volume:
         Raises:
             ShapeError: ``array`` is not on this grid.
         """
-        from radioloader.container.dicom_seg import find_origin, save_seg
+        from radioloader.container.dicom_seg import find_image, save_seg
 
         values = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
         if values.shape[:3] != self.shape[:3] or values.ndim not in (3, 4):
@@ -252,12 +252,12 @@ class Volume:
             )
         if values.dtype.kind == "f" and segmentation_type != "FRACTIONAL" and (values == np.rint(values)).all():
             values = values.astype(np.int64)
-        origin = find_origin(self._snapshot, self._collection, self._place)
+        image = find_image(self._snapshot, self._collection, self._place)
         return save_seg(
             path,
             values,
             self.affine,
-            origin,
+            image,
             segments,
             source=source,
             segmentation_type=segmentation_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,39 @@ def test_a_pseudonymised_store_needs_the_files(tmp_path: Path) -> None:
     assert volume.dicom.pseudonymized
     with pytest.raises(ConfigError, match="give their files: source="):
         volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm")
+    another = tmp_path / "another"
+    write_series(another, *real_volume(SHAPE), series="another", patient={"PatientID": "somebody else"})
+    with pytest.raises(GridMismatchError, match="does not hold the files"):
+        volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=another)
     volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=sorted(folder.iterdir()))
     found, _ = read_back(tmp_path / "seg.dcm", folder)
     np.testing.assert_array_equal(found, classes(SHAPE))
+
+
+@pytest.mark.parametrize("key", [False, True])
+@pytest.mark.parametrize("policy", [{"on_tilt": "resample"}, {"on_irregular": "split"}, {"on_irregular": "resample"}])
+def test_resampled_and_split_stacks(tmp_path: Path, policy: dict[str, str], key: bool) -> None:
+    voxels, affine = real_volume((32, 28, 9))
+    tilted = "on_tilt" in policy
+    folder = tmp_path / "dicom"
+    write_series(folder, voxels, tilt(affine, 14) if tilted else affine, drop=() if tilted else (3,))
+    (tmp_path / "key").write_text("0123456789abcdef0123456789abcdef")
+    options = {"pseudonymize": tmp_path / "key"} if key else {}
+    report = rl.ingest(tmp_path / "store", {"CT": folder}, workers=1, **policy, **options)
+    assert report.ok, report
+    for volume in rl.open(tmp_path / "store").CT:
+        labels = classes((40, 40, 9))[: volume.shape[0], : volume.shape[1], : volume.shape[2]]
+        labels[0, 0, 0] = 1
+        path = tmp_path / f"{volume.obs_id}.dcm"
+        volume.save_dicom_seg(labels, path, {1: "a", 2: "b", 3: "c"}, source=folder)
+        grid = volume.dicom.grid
+        if key:  # the file has the true UIDs, and lies in the true frame of reference
+            import pydicom
+
+            grid = dataclasses.replace(grid, frame_of_reference=pydicom.dcmread(path).FrameOfReferenceUID)
+        found = {segment.label: mask for segment, mask in read_segments(path, grid)}
+        for value, name in enumerate("abc", 1):
+            np.testing.assert_array_equal(found.get(name, np.zeros(labels.shape)), labels == value)
 
 
 def test_a_prediction_finds_its_image(tmp_path: Path) -> None:
@@ -164,8 +195,8 @@ def test_what_cannot_be_written_says_why(tmp_path: Path, write_image: Callable[.
     with pytest.raises(ShapeError, match=r"shape \(9, 36, 40\), but .* has the grid \(40, 36, 9\)"):
         volume.save_dicom_seg(classes(SHAPE).T, tmp_path / "seg.dcm")
     other = tmp_path / "other"
-    write_series(other, voxels[:, :, :5], real_volume(SHAPE)[1], series="1.2.3.4")
-    with pytest.raises(GridMismatchError, match="holds no series on its grid"):
+    write_series(other, voxels, real_volume(SHAPE)[1], series="another")  # on the same grid
+    with pytest.raises(GridMismatchError, match="does not hold the files that .* was ingested from"):
         volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=other)
     write_image(tmp_path / "images" / "a.nii.gz", voxels)
     rl.ingest(tmp_path / "plain", {"CT": tmp_path / "images"}, workers=1)
