@@ -44,7 +44,8 @@ def one_line(done: Done) -> str:
         (["--image", "a={root}/none/*"], "collection 'a': {root}/none/* matches nothing (looked in {cwd})"),
         (
             ["--image", "a={root}"],
-            "collection 'a': the folder {root} holds no NIfTI file (.nii.gz, .nii, .hdr.gz, .hdr, .img.gz, .img), and no file that is marked as DICOM",
+            "collection 'a': the folder {root} holds no NIfTI file (.nii.gz, .nii, .hdr.gz, .hdr, .img.gz, .img), and no file that is "
+            "marked as DICOM",
         ),
         (
             ["--image", "a=x", "--tile", "round"],

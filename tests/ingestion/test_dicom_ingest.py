@@ -207,7 +207,7 @@ def test_echoes_and_components_are_collections_of_their_own_with_their_own_tags(
 def test_collections_that_come_along_must_not_meet_others(tmp_path: Path) -> None:
     for echo in (1, 2):
         series(tmp_path / "dicom", 0, voxels=voxels(echo), modality="MR", echo=echo)
-    with pytest.raises(ConfigError, match="'MR' brings a collection 'MR_echo1' with it .* another name"):
+    with pytest.raises(ConfigError, match=r"'MR' brings a collection 'MR_echo1' with it .* another name"):
         rl.ingest(
             tmp_path / "store",
             {"MR": tmp_path / "dicom", "MR_echo1": rl.DicomSource(tmp_path / "dicom", modality="MR")},
