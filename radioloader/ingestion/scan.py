@@ -130,7 +130,8 @@ class Scan:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write ``items`` and ``left_out``."""
-        items = [item.row() | {"shape": item.shape, "spacing": item.spacing} for item in self.items]
+        lists = ("shape", "spacing", "structures")
+        items = [item.row() | {name: getattr(item, name) for name in lists} for item in self.items]
         left_out = [{"path": file.path, "reason": file.reason, "broken": file.broken} for file in self.ignored]
         Path(path).write_text(json.dumps({"items": items, "left_out": left_out}, indent=1), encoding="utf-8")
 
