@@ -9,7 +9,7 @@ from radioloader._optional import require
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels
 from radioloader.formats.dicom.meaning import image_type, indexes, kinds
-from radioloader.formats.dicom.values import integer, item, number, seconds, text, vector
+from radioloader.formats.dicom.values import depth_of, integer, item, number, seconds, text, vector
 
 __all__ = ["enhanced_frames"]
 
@@ -131,7 +131,7 @@ def _frame(
         intercept=intercept,
         instance=instance,
         frame_of_reference=reference,
-        thickness=number(measures, "SpacingBetweenSlices", 0.0) or number(measures, "SliceThickness", 0.0),
+        thickness=depth_of(measures),
         kind=tuple(kind.items()),
         index=tuple(index.items()),
     )

@@ -22,6 +22,8 @@ __all__ = ["Layout", "Verdict", "axes_of", "lay_out", "normal_of", "runs_of", "s
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _COSINES = 1e-3
 """How far the direction cosines may be off length 1 and off a right angle (files round them to a few digits)."""
+_ROUNDING_MM = 1e-4
+"""Decimal strings of 16 characters, and sums of them, are not more exact than this however small a tolerance is."""
 _SHARE = 0.1
 """Of the distance of slices: a tolerance in mm never lets more than that pass."""
 
@@ -210,7 +212,7 @@ def _judge(
     together = np.flatnonzero(steps <= _least(steps)) + 1
     apart = np.delete(steps, together - 1)
     step = _common(apart) if apart.size else 0.0
-    allowed = min(tolerance_mm, _SHARE * step) if step else tolerance_mm
+    allowed = max(min(tolerance_mm, _SHARE * step) if step else tolerance_mm, _ROUNDING_MM)
     deviation = float(np.linalg.norm(positions - positions[0] - np.arange(count)[:, None] * line, axis=1).max())
     gaps = tuple((int(k), float(steps[k])) for k in np.flatnonzero(steps > step + max(allowed, 0.25 * step)))
     across = line - (line @ normal) * normal
@@ -219,7 +221,7 @@ def _judge(
         gaps = gaps if deviation > allowed else ()
         return Verdict("irregular", count, step, deviation, tilt, gaps, tuple(int(k) for k in together))
     # A drift of less than the tolerance over the whole stack is rounding.
-    tilted = float(np.linalg.norm(across)) * (count - 1) > tolerance_mm
+    tilted = float(np.linalg.norm(across)) * (count - 1) > max(tolerance_mm, _ROUNDING_MM)
     return Verdict("tilted" if tilted else "regular", count, step, deviation, tilt)
 
 

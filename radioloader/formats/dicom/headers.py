@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import warnings
@@ -19,7 +20,7 @@ from radioloader.formats.dicom.meaning import indexes, kinds
 from radioloader.formats.dicom.mosaic import is_mosaic, mosaic_frames
 from radioloader.formats.dicom.references import references
 from radioloader.formats.dicom.tags import TECHNICAL, technical_values
-from radioloader.formats.dicom.values import integer, number, text, vector
+from radioloader.formats.dicom.values import depth_of, integer, number, text, vector
 from radioloader.formats.dicom.view import HeaderView
 
 __all__ = ["open_dataset", "quiet", "read_instance", "read_instances"]
@@ -61,11 +62,18 @@ takes some 100 bytes, a 5,000th: small ones are free.)"""
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within this, pydicom takes values as they are and does not warn of them: what matters of it is in our errors and verdicts."""
+    """Within this, pydicom takes values as they are and neither warns of them nor logs them: what matters of it is in our errors and
+    verdicts, and values may be names."""
     config = require("pydicom.config", extra="dicom")
-    with warnings.catch_warnings(), config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    try:
+        logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(), config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def read_instances(paths: Iterable[str], keep_tags: Iterable[str] = ()) -> list[Instance | Ignored]:
@@ -228,7 +236,7 @@ def _frames(path: str, dataset: Any, sop: str, syntax: str) -> list[Frame]:
         intercept=number(dataset, "RescaleIntercept", 0.0),
         instance=integer(dataset, "InstanceNumber"),
         frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-        thickness=number(dataset, "SpacingBetweenSlices", 0.0) or number(dataset, "SliceThickness", 0.0),
+        thickness=depth_of(dataset),
         kind=kinds(dataset),
         index=indexes(dataset),
     )

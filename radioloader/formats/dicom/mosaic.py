@@ -15,7 +15,7 @@ import numpy as np
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels, Tile
 from radioloader.formats.dicom.meaning import image_type, indexes, kinds
-from radioloader.formats.dicom.values import integer, number, text, vector
+from radioloader.formats.dicom.values import depth_of, integer, number, text, vector
 
 __all__ = ["csa_values", "is_mosaic", "mosaic_frames"]
 
@@ -45,7 +45,7 @@ def mosaic_frames(path: str, dataset: Any, sop: str, pixels: Pixels) -> list[Fra
     rows, columns = pixels.rows // side, pixels.columns // side
     orientation = vector(dataset, "ImageOrientationPatient", 6)
     spacing = vector(dataset, "PixelSpacing", 2)
-    step = number(dataset, "SpacingBetweenSlices", 0.0) or number(dataset, "SliceThickness", 0.0)
+    step = depth_of(dataset)
     if step <= 0:
         raise FormatError("a Siemens mosaic without SpacingBetweenSlices: the distance of its slices is unknown")
     along_row, along_column = np.array(orientation[:3]), np.array(orientation[3:])

@@ -226,14 +226,27 @@ def _used_bits(path: str, array: npt.NDArray[Any], pixels: Pixels) -> npt.NDArra
 
 
 def _check_copies(volume: DicomVolume, hashes: dict[str, str]) -> None:
-    """Copies of an instance must hold the same pixels: else which is right is unknown."""
+    """Copies of an instance must hold the same pixels: else which is right is unknown.
+
+    Raises:
+        FormatError: They do not.
+    """
+    pairs: dict[tuple[str, str], list[tuple[Frame, Frame]]] = {}
     for frame, copy in volume.copies:
-        mine, theirs = (next(_decode([one], {})) for one in (frame, copy))
-        lossy = {frame.pixels.syntax, copy.pixels.syntax} & _LOSSY
-        if not lossy and not np.array_equal(mine, theirs):
-            raise FormatError(
-                f"{frame.path} and {copy.path} have the same SOPInstanceUID and different pixels; remove the wrong one"
-            )
+        if not {frame.pixels.syntax, copy.pixels.syntax} & _LOSSY:
+            pairs.setdefault((frame.path, copy.path), []).append((frame, copy))
+    for (path, other), frames in pairs.items():
+        theirs: dict[str, str] = {}
+        decoded = zip(
+            _decode([frame for frame, _ in frames], {}), _decode([copy for _, copy in frames], theirs), strict=True
+        )
+        for mine, copied in decoded:
+            if theirs[other] == hashes[path]:
+                break  # the same file
+            if not np.array_equal(mine, copied):
+                raise FormatError(
+                    f"{path} and {other} have the same SOPInstanceUID and different pixels; remove the wrong one"
+                )
 
 
 def _combined(hashes: dict[str, str]) -> str:

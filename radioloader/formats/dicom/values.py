@@ -8,7 +8,7 @@ from typing import Any
 
 from radioloader.errors import FormatError
 
-__all__ = ["integer", "item", "moment", "number", "seconds", "text", "vector"]
+__all__ = ["depth_of", "integer", "item", "moment", "number", "seconds", "text", "vector"]
 
 
 _FAR = 1e9
@@ -71,6 +71,14 @@ def vector(dataset: Any, keyword: str, length: int) -> tuple[float, ...]:
             f"{keyword} holds {max(map(abs, result)):.3g}, which is out of all proportion (mm, or cosines)"
         )
     return result
+
+
+def depth_of(dataset: Any) -> float:
+    """How far it is from slice to slice, in mm, by what the header says of a single one; 0 where it does not.
+
+    SpacingBetweenSlices may be negative in nuclear medicine (PS3.3 C.8.4.14) and tells a direction then, which positions tell as well.
+    """
+    return abs(number(dataset, "SpacingBetweenSlices", 0.0)) or number(dataset, "SliceThickness", 0.0)
 
 
 def item(dataset: Any, keyword: str) -> Any:
