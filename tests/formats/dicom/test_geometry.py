@@ -163,6 +163,15 @@ def test_rounded_positions(digits: int, tolerance: float) -> None:
     assert np.linalg.norm((layout.affine - affine) @ corner) < 2 * 10.0**-digits
 
 
+def test_a_tolerance_of_nothing() -> None:
+    """Rounding of decimal strings is no irregularity, and a hundredth of a millimetre is."""
+    frames = frames_of(rotation((7, -3, 11)) @ AXIAL, 60)
+    rounded = [replace(f, position=tuple(float(f"{value:.10g}") for value in f.position)) for f in frames]
+    assert lay_out(rounded, 0.0).verdict.status == "regular"
+    rounded[5] = moved(rounded[5], 0, 0, 0.01)
+    assert lay_out(rounded, 0.0).verdict.status == "irregular"
+
+
 def test_cosines_that_differ_a_little() -> None:
     """1e-4 apart from slice to slice: one stack, that of the first place whatever file comes first."""
     generator = np.random.default_rng(0)

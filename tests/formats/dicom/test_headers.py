@@ -182,6 +182,22 @@ def test_spacing_between_slices_comes_before_thickness(tmp_path: Path) -> None:
     assert instances(path)[0].frames[0].thickness == 6.0
 
 
+def test_negative_spacing_between_slices_is_a_direction(tmp_path: Path) -> None:
+    path = write_one(tmp_path, modality="MR", extra=setting(SpacingBetweenSlices="-6", SliceThickness="5"))
+    assert instances(path)[0].frames[0].thickness == 6.0
+
+
+def test_pydicom_logs_no_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor what it thinks of them: they may be names."""
+    path = write_one(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"19480229", b"Quillfea").replace(b"071Y", b"7 x "))
+    with caplog.at_level("DEBUG", logger="pydicom"):
+        assert instances(path)[0].problem == ""
+        assert read(path)[0].shape == (32, 32, 1)
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("name", ["implicit", "explicit"])
 def test_old_files_without_preamble_and_meta(tmp_path: Path, name: str) -> None:
     path = write_one(tmp_path, syntax=dict(SYNTAXES)[name])

@@ -266,6 +266,24 @@ def test_copies_with_other_pixels_are_refused(tmp_path: Path, oblique: tuple[Arr
         read_volume(volume)
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_copies_of_many_frames(tmp_path: Path, oblique: tuple[Array, Array], changed: bool) -> None:
+    path = write_enhanced(tmp_path / "a.dcm", *oblique)
+    ds = pydicom.dcmread(path)
+    ds.SeriesDescription = "sent again"
+    pixels = ds.pixel_array.copy()
+    pixels[2, 3, 4] += int(changed)
+    ds.PixelData = pixels.tobytes()
+    ds.save_as(tmp_path / "b.dcm")
+    volume = one(tmp_path)
+    assert volume.notes == ("3 frames are there in several files with the same SOPInstanceUID; one of each was used",)
+    if changed:
+        with pytest.raises(FormatError, match=f"{path} and {tmp_path / 'b.dcm'} have the same SOPInstanceUID"):
+            read_volume(volume)
+    else:
+        assert np.array_equal(read_volume(volume).voxels, oblique[0])
+
+
 @pytest.mark.parametrize("keyword", ["ImagePositionPatient", "RescaleIntercept"])
 def test_copies_with_another_header_are_refused(tmp_path: Path, oblique: tuple[Array, Array], keyword: str) -> None:
     """Software that gives all slices one SOPInstanceUID would lose all but one of them."""
