@@ -71,8 +71,9 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     if any(slope == 0 for slope, _ in pairs):
         raise FormatError(f"{volume.describe()}: RescaleSlope is 0: the values are lost")
     per_slice = len(pairs) > 1
-    first = volume.slices[0][0]
-    dtype = np.dtype(np.float32) if per_slice else _dtype(first.pixels)
+    # Software that edits some slices may leave them signed and the rest unsigned.
+    kinds = {_dtype(frame.pixels) for places in volume.slices for frame in places}
+    dtype = np.dtype(np.float32) if per_slice else np.result_type(*kinds)
     voxels = np.empty(_source_shape(volume), dtype)
     hashes: dict[str, str] = {}
     fourth = voxels.ndim == 4
@@ -97,7 +98,11 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
                     target[:, row, start : start + len(slab)] = planes[:, row].T
         _check_copies(volume, hashes)
     slope, intercept = (1.0, 0.0) if per_slice else pairs.pop()
-    if (slope, intercept) != (1.0, 0.0) or volume.facts.modality == "CT":
+    if per_slice:
+        whole = all(float(value).is_integer() for pair in pairs for value in pair)
+        if whole and "f" not in {kind.kind for kind in kinds} and _fits(voxels.min(), voxels.max()):
+            voxels = voxels.astype(np.int16)
+    elif (slope, intercept) != (1.0, 0.0) or volume.facts.modality == "CT":
         voxels, slope, intercept = _whole_numbers(voxels, slope, intercept)
     if volume.resample:
         voxels = resample_stack(voxels, source_grid(volume), grid, float(voxels.min()))
@@ -128,13 +133,12 @@ def _dtype(pixels: Pixels) -> np.dtype[Any]:
 def _whole_numbers(voxels: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt.NDArray[Any], float, float]:
     """Voxels with slope and intercept applied, where that gives whole numbers of 16 bits; else as they are."""
     as_they_are = voxels, slope, intercept
-    if voxels.dtype.kind not in "iu" or voxels.dtype.itemsize > 2:
+    if voxels.dtype.kind not in "iu":
         return as_they_are
     if not (float(slope).is_integer() and float(intercept).is_integer() and max(abs(slope), abs(intercept)) < 2**15):
         return as_they_are
     whole, added = int(slope), int(intercept)
-    ends = [int(end) * whole + added for end in (voxels.min(), voxels.max())]
-    if min(ends) < -(2**15) or max(ends) >= 2**15:
+    if not _fits(*(int(end) * whole + added for end in (voxels.min(), voxels.max()))):
         return as_they_are
     # Wrapping around in 16 bits is right where the result fits, and needs no second copy.
     values = voxels.view(np.int16) if voxels.dtype.itemsize == 2 else voxels.astype(np.int16)
@@ -143,6 +147,10 @@ def _whole_numbers(voxels: npt.NDArray[Any], slope: float, intercept: float) -> 
     if added:
         values += np.int16(added)
     return values, 1.0, 0.0
+
+
+def _fits(*values: float) -> bool:
+    return min(values) >= -(2**15) and max(values) < 2**15
 
 
 def _decode(frames: Sequence[Frame], hashes: dict[str, str]) -> Iterator[npt.NDArray[Any]]:

@@ -148,7 +148,7 @@ def picture_of(frame: Frame) -> tuple[int, int]:
 
 def _size(frame: Frame) -> tuple[Hashable, ...]:
     pixels = frame.pixels
-    return *picture_of(frame), pixels.photometric, pixels.allocated, pixels.signed, pixels.floating
+    return *picture_of(frame), pixels.photometric, pixels.allocated, pixels.floating
 
 
 def _names(firsts: Sequence[Frame]) -> list[str]:
