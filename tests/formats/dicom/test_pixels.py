@@ -223,6 +223,30 @@ def test_rescale_of_each_slice_in_float32(tmp_path: Path, oblique: tuple[Array, 
         assert np.allclose(got.voxels, rescaled(voxels, slope, intercept), rtol=1e-6, atol=1e-4)
 
 
+def test_hounsfield_units_of_each_slice(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    """Intercepts that differ, all of them whole: still int16."""
+    slope, intercept = [1.0, 2.0, 1.0], [-1024.0, 0.0, -24.0]
+    write_series(tmp_path / "a", *oblique, slope=slope, intercept=intercept)
+    got = read_volume(one(tmp_path / "a"))
+    assert (got.voxels.dtype, got.slope, got.intercept) == (np.int16, 1.0, 0.0)
+    assert np.array_equal(got.voxels, rescaled(oblique[0], slope, intercept))
+    write_series(tmp_path / "b", *oblique, slope=slope, intercept=[-1024.0, 0.0, -40000.0])
+    got = read_volume(one(tmp_path / "b"))
+    assert got.voxels.dtype == np.float32
+    assert np.array_equal(got.voxels, rescaled(oblique[0], slope, [-1024, 0, -40000]))
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_signed_and_unsigned_slices(tmp_path: Path, oblique: tuple[Array, Array], modality: str) -> None:
+    """One volume: what is in the files is the same."""
+    voxels, affine = np.abs(oblique[0]), oblique[1]
+    write_series(tmp_path, voxels, affine, modality=modality, drop=[1])
+    write_series(tmp_path, voxels, affine, modality=modality, drop=[0, 2], signed=False)
+    got = read_volume(one(tmp_path))
+    assert got.voxels.dtype == (np.int16 if modality == "CT" else np.int32)
+    assert np.array_equal(got.voxels, voxels)
+
+
 @pytest.mark.parametrize("slope", [0.0, [1.0, 0.0, 2.0]])
 def test_slope_of_zero_is_refused(tmp_path: Path, oblique: tuple[Array, Array], slope: Any) -> None:
     write_series(tmp_path, *oblique, slope=slope)

@@ -363,3 +363,38 @@ def test_acquisition_numbers_and_times_that_change_within_a_stack(tmp_path: Path
     volume = one(tmp_path)
     assert (volume.dimension, volume.name) == (None, "")
     assert np.array_equal(read_volume(volume).voxels, voxels)
+
+
+def test_cine_by_heart_rate(tmp_path: Path, over_time: tuple[Array, Array]) -> None:
+    """A breath-hold for each slice: the delays of its phases are its own, and are all the header has."""
+
+    for t in range(3):
+
+        def change(ds: Dataset, k: int, t: int = t) -> None:
+            ds.TriggerTime = f"{t * (250 + 7 * k) + 3 * k}"
+            ds.AcquisitionTime, ds.ContentTime = f"1010{10 + k}", f"1011{10 + k}"
+
+        write_series(tmp_path, over_time[0][..., t], over_time[1], modality="MR", extra=change, seed=t)
+    volume = one(tmp_path)
+    assert volume.dimension == Dimension("cardiac phase", ("0", "250", "500"))
+    assert np.array_equal(read_volume(volume).voxels, over_time[0])
+
+
+def test_a_scan_broken_off_from_files(tmp_path: Path, over_time: tuple[Array, Array]) -> None:
+    files = write_series(tmp_path, *over_time, modality="MR")
+    files[-1].unlink()
+    (volume,) = volumes(tmp_path, on_irregular="split")
+    assert volume.problem == (
+        f"{tmp_path} (14 files): time 3 of 3 has 4 slices, expected 5: the scan was broken off, or files are missing"
+    )
+
+
+def test_two_kernels_in_one_series(tmp_path: Path) -> None:
+    voxels, affine = real_volume(SMALL)
+    for n, kernel in enumerate((["B30f"], ["Br59f", "3"])):
+        write_series(
+            tmp_path, voxels + n, affine, extra=lambda ds, k, kernel=kernel: setattr(ds, "ConvolutionKernel", kernel)
+        )
+    found = {volume.name: read_volume(volume).voxels for volume in volumes(tmp_path)}
+    assert set(found) == {"kernelB30f", "kernelBr59f3"}
+    assert np.array_equal(found["kernelBr59f3"], voxels + 1)
