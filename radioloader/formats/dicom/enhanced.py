@@ -138,15 +138,21 @@ def _frame(
 
 
 def _rescale(groups: _Groups) -> tuple[float, float]:
-    """Slope and intercept: the modality's (PS3.3 C.7.6.16.2.9), or of parametric maps, which have none, those of the quantity that they
-    show (C.7.6.16.2.11)."""
-    found = groups.get("PixelValueTransformationSequence")
-    if found is not None:
-        return number(found, "RescaleSlope", 1.0), number(found, "RescaleIntercept", 0.0)
+    """Slope and intercept: the modality's (PS3.3 C.7.6.16.2.9); of parametric maps, for which these change nothing (A.75.5.1), those of the
+    quantity that they show (C.7.6.16.2.11).
+
+    Raises:
+        FormatError: A parametric map has a table instead.
+    """
     mapping = groups.get("RealWorldValueMappingSequence")
-    if mapping is None or groups.get("ParametricMapFrameTypeSequence") is None:
+    if mapping is not None and groups.get("ParametricMapFrameTypeSequence") is not None:
+        if mapping.get("RealWorldValueSlope") is None:
+            raise FormatError("its values are given by a table (RealWorldValueLUTData), which is not supported")
+        return number(mapping, "RealWorldValueSlope", 1.0), number(mapping, "RealWorldValueIntercept", 0.0)
+    found = groups.get("PixelValueTransformationSequence")
+    if found is None:
         return 1.0, 0.0
-    return number(mapping, "RealWorldValueSlope", 1.0), number(mapping, "RealWorldValueIntercept", 0.0)
+    return number(found, "RescaleSlope", 1.0), number(found, "RescaleIntercept", 0.0)
 
 
 def _add_kind(kind: dict[str, str], groups: _Groups) -> None:
