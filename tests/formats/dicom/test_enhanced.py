@@ -15,7 +15,7 @@ from radioloader.formats.dicom.pixels import read_volume
 from radioloader.formats.dicom.stacks import Dimension
 from tests.formats.dicom.converter import dcm2niix, same_as_converter
 from tests.formats.dicom.enhanced import item
-from tests.formats.dicom.make import real_volume, rescaled, rotation, tilt, write_enhanced
+from tests.formats.dicom.make import real_volume, rescaled, rotation, tilt, write_enhanced, write_series
 from tests.formats.dicom.reading import affine_of, instances, one, read, values, volumes
 from tests.formats.dicom.volumes import Array
 
@@ -291,3 +291,73 @@ def test_legacy_multiframe_without_places_is_refused(tmp_path: Path, oblique: tu
     path = write_enhanced(tmp_path / "a.dcm", *oblique, extra=change)
     reason = "it has 6 frames, but does not say where each of them lies (no PerFrameFunctionalGroupsSequence)"
     assert instances(path)[0].problem == reason
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_converted_series(tmp_path: Path, oblique: tuple[Array, Array], modality: str) -> None:
+    """Legacy Converted Enhanced objects, which archives make of old series; here by highdicom."""
+    from highdicom import legacy
+
+    kinds = {
+        "CT": legacy.LegacyConvertedEnhancedCTImage,
+        "MR": legacy.LegacyConvertedEnhancedMRImage,
+        "PT": legacy.LegacyConvertedEnhancedPETImage,
+    }
+    slope = [1.0 + k / 4 for k in range(6)] if modality == "PT" else 1.0
+    intercept = -24.0 if modality == "CT" else 0.0
+    files = write_series(
+        tmp_path / "s",
+        *oblique,
+        modality=modality,
+        slope=slope,
+        intercept=intercept,
+        extra=lambda ds, k: setattr(ds, "Laterality", ""),
+    )
+    made = kinds[modality]([pydicom.dcmread(file) for file in files], "1.2.3.4", 2, "1.2.3.5", 1)
+    made.save_as(tmp_path / "e.dcm")
+    got = read(tmp_path / "e.dcm")
+    assert np.array_equal(got[0], rescaled(oblique[0], slope, intercept))
+    assert np.allclose(got[1], oblique[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "slope"), [("uint16", 0.5), ("float32", 1.0)])
+def test_parametric_maps_of_highdicom(tmp_path: Path, oblique: tuple[Array, Array], kind: str, slope: float) -> None:
+    from highdicom import VOILUTTransformation
+    from highdicom.pm import ParametricMap, RealWorldValueMapping
+    from pydicom.sr.coding import Code
+
+    files = write_series(tmp_path / "s", *oblique, modality="MR")
+    sources = [pydicom.dcmread(file) for file in files]
+    stored = np.abs(oblique[0]).astype(kind)
+    limits = (0.0, 4000.0) if kind == "float32" else (0, 4000)
+    mapping = RealWorldValueMapping("1", "ADC", Code("mm2/s", "UCUM", "mm2/s"), limits, slope=slope, intercept=0.0)
+    made = ParametricMap(
+        sources,
+        stored.transpose(2, 1, 0),
+        "1.2.3.4",
+        3,
+        "1.2.3.5",
+        1,
+        "nobody",
+        "none",
+        "1",
+        "1",
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[VOILUTTransformation(window_center=100.0, window_width=200.0)],
+    )
+    made.save_as(tmp_path / "pm.dcm")
+    got = read(tmp_path / "pm.dcm")
+    assert np.array_equal(got[0], stored.astype(float) * slope)
+    assert np.allclose(got[1], oblique[1], atol=1e-6)
+
+
+def test_maps_by_a_table_are_refused(tmp_path: Path, oblique: tuple[Array, Array]) -> None:
+    def change(ds: Dataset) -> None:
+        shared = ds.SharedFunctionalGroupsSequence[0]
+        shared.RealWorldValueMappingSequence = item(RealWorldValueLUTData=[1.0, 2.0])
+        shared.ParametricMapFrameTypeSequence = item(FrameType=["DERIVED", "PRIMARY", "VOLUME", "ADC"])
+
+    path = write_enhanced(tmp_path / "a.dcm", *oblique, modality="MR", extra=change)
+    said = "frame 1 of 6: its values are given by a table (RealWorldValueLUTData), which is not supported"
+    assert instances(path)[0].problem == said
