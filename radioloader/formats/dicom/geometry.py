@@ -234,7 +234,7 @@ def _least(steps: npt.NDArray[np.float64]) -> float:
 def _common(steps: npt.NDArray[np.float64]) -> float:
     """The most common step, of those that agree within a hundredth."""
     ordered = np.sort(steps)
-    agreeing = [int(np.sum(np.abs(ordered - value) <= 0.01 * value)) for value in ordered]
+    agreeing = np.searchsorted(ordered, 1.01 * ordered, "right") - np.searchsorted(ordered, 0.99 * ordered, "left")
     best = ordered[int(np.argmax(agreeing))]
     return float(np.median(ordered[np.abs(ordered - best) <= 0.01 * best]))
 

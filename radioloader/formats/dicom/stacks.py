@@ -18,6 +18,7 @@ __all__ = ["Dimension", "Stack", "make_stacks", "picture_of", "without_copies"]
 
 _COSINES = 1e-3
 """Direction cosines of slices of one stack agree within this: 0.06 degrees, and files round to a few digits."""
+_MOST_DIRECTIONS = 1000
 _SPACING = 1e-4
 """PixelSpacing of slices of one stack agrees within this part of it: 0.05 mm over 500 mm."""
 _SAME_PLACE_MM = 0.01
@@ -47,7 +48,8 @@ class Dimension:
 
     Attributes:
         name: ``"time"``, ``"b-value"``, ``"cardiac phase"``, ``"acquisition"``, or ``"dimension"``: what DimensionIndexValues tell apart.
-        values: One for each step; times in seconds (trigger times in ms) from the first, b-values in s/mm2 and their direction.
+        values: One for each step: numbers of temporal positions or acquisitions, or seconds from the first; delays after the trigger in ms
+            (from the first, where they follow the heart rate); b-values in s/mm2 and their direction.
     """
 
     name: str
@@ -110,7 +112,8 @@ def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
     """Split the frames of a series.
 
     Raises:
-        FormatError: Its frames lie in several frames of reference, so their places cannot be compared (PS3.3 C.7.4.1).
+        FormatError: Its frames lie in several frames of reference, so their places cannot be compared (PS3.3 C.7.4.1), or look in more
+            directions than any scan does.
     """
     references = {frame.frame_of_reference for frame in frames}
     if len(references) > 1:
@@ -123,6 +126,8 @@ def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
     # Whatever the files are called: they may be copied under other names.
     for frame in sorted(frames, key=lambda frame: (frame.instance or 0, frame.sop, frame.number, frame.position)):
         direction = _nearest(directions, frame.orientation, [_COSINES] * 6)
+        if direction >= _MOST_DIRECTIONS:
+            raise FormatError(f"its frames look in more than {_MOST_DIRECTIONS} directions")
         spacing = _nearest(spacings, frame.spacing, [_SPACING * value for value in frame.spacing])
         groups.setdefault((direction, spacing, _size(frame), frame.kind), []).append(frame)
     keys = sorted(groups, key=repr)
@@ -177,7 +182,7 @@ def _names(firsts: Sequence[Frame]) -> list[str]:
         else [""] * len(firsts)
     )
     counts, numbered = Counter(names), Counter[str]()
-    unique = []
+    unique: dict[str, None] = {}
     for name in names:
         candidate = name
         while not candidate or candidate in unique or (candidate == name and counts[name] > 1):
@@ -185,8 +190,8 @@ def _names(firsts: Sequence[Frame]) -> list[str]:
             candidate = f"{name or 'stack'}{numbered[name]}"
             if counts[candidate]:  # the name of another
                 candidate = ""
-        unique.append(candidate)
-    return unique
+        unique[candidate] = None
+    return list(unique)
 
 
 def _plane(frame: Frame) -> str:
