@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from radioloader.formats.dicom.codestream import picture_size
 from radioloader.formats.dicom.frames import Ignored
 from radioloader.formats.dicom.headers import quiet, read_instance
 from radioloader.formats.dicom.pixels import read_volume
+from radioloader.formats.dicom.stacks import make_stacks
 from tests.formats.dicom.make import (
     SYNTAXES,
     real_volume,
@@ -281,6 +283,23 @@ def test_many_files_that_hold_too_little(tmp_path: Path) -> None:
     assert "bytes) cannot hold 1000000000 bytes of pixels" in volume.problem
 
 
+@pytest.mark.parametrize("over_time", [False, True])
+def test_a_volume_takes_memory_once(tmp_path: Path, over_time: bool) -> None:
+    """Besides the voxels there are some slices at a time."""
+    voxels, affine = real_volume((40, 36, 24))
+    wide = np.tile(voxels, (4, 4, 2))
+    wide = np.stack([wide, wide], axis=3) if over_time else wide
+    write_enhanced(tmp_path / "a.dcm", wide, affine, frames="plain", syntax=RLELossless)
+    (volume,) = volumes(tmp_path)
+    tracemalloc.start()
+    got = read_volume(volume).voxels
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(got, wide)
+    stored = (tmp_path / "a.dcm").stat().st_size
+    assert peak < got.nbytes + stored + 40 * 160 * 144 * 2
+
+
 def test_inflating_bombs(tmp_path: Path) -> None:
     """400 kB of deflated zeros, which are 400 MB: pydicom would hold all of it before it can say what it is."""
     voxels, affine = real_volume((32, 32, 1))
@@ -371,9 +390,20 @@ def test_pictures_without_a_size(data: bytes) -> None:
 
 def test_thousands_of_frames_are_laid_out_quickly() -> None:
     """Nothing in it grows with the square of the number of frames."""
-    from radioloader.formats.dicom.stacks import make_stacks
-
     affine = rotation((20, -10, 5)) @ real_volume((8, 8, 1))[1]
     frames = frames_of(affine, 5000)
     (stack,) = make_stacks(frames[::-1])
     assert [frame.path for frame in stack.frames] == [frame.path for frame in frames]
+    apart = [replace(frame, kind=(("echo", f"{k}"),)) for k, frame in enumerate(frames)]
+    assert len({stack.name for stack in make_stacks(apart)}) == 5000
+    angles = np.linspace(0, np.pi, 5000)
+    turned = [
+        replace(frame, orientation=(np.cos(a), np.sin(a), 0.0, 0.0, 0.0, 1.0))
+        for frame, a in zip(frames, angles, strict=True)
+    ]
+    assert 100 < len(make_stacks(turned[:500])) < 500
+    spread = [
+        replace(frame, orientation=(a, b, 0, 0, 0, 1)) for frame, a, b in zip(frames, angles, angles[::-1], strict=True)
+    ]
+    with pytest.raises(FormatError, match="its frames look in more than 1000 directions"):
+        make_stacks(spread)
