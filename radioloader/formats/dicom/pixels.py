@@ -28,6 +28,7 @@ __all__ = ["DicomVoxels", "hash_files", "read_volume", "source_grid"]
 _IN_MEMORY = 64 * 2**20
 _SLAB = 16
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 57, 70)}
 _LOSSY = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 203)}
 """Transfer syntaxes (PS3.6 Table A-1) in which a copy need not hold the same pixels."""
 
@@ -183,12 +184,20 @@ def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[n
         source: Any = stream
         stream.seek(0)
         # Old files do not say what they are in.
-        options = {"transfer_syntax_uid": pixels.syntax}
+        options: dict[str, Any] = {"transfer_syntax_uid": pixels.syntax}
         if pixels.syntax == _DEFLATED:  # which iter_pixels does not inflate
             source, options = open_dataset(path, stream, stop_before_pixels=False), {}
-        decoded = iter_pixels(source, indices=numbers, raw=True, correct_unused_bits=False, **options)
+        options |= {"indices": numbers, "raw": True, "correct_unused_bits": False}
+        decoded = iter_pixels(source, **options)
         for number in numbers:
-            array = next(decoded)
+            try:
+                array = next(decoded)
+            except ValueError:
+                if pixels.syntax not in _JPEG or pixels.stored > 8 or number != numbers[0]:
+                    raise
+                # Pictures of 8 bits of which the header says that they take 16
+                decoded = iter_pixels(source, bits_allocated=8, **options)
+                array = next(decoded)
             whole = _used_bits(path, np.asarray(array), pixels)
             for frame in frames:
                 if frame.number == number:
@@ -220,7 +229,12 @@ def _tile(array: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:
 
 def _used_bits(path: str, array: npt.NDArray[Any], pixels: Pixels) -> npt.NDArray[Any]:
     """Stored values from what lies in the file: bits above HighBit and below the lowest one are anybody's (PS3.5 8.1.1: overlays, junk)."""
-    if array.dtype.itemsize * 8 != pixels.allocated or (array.dtype.kind == "f") != bool(pixels.floating):
+    bits = array.dtype.itemsize * 8
+    if bits < pixels.allocated and pixels.stored <= bits and pixels.high_bit == pixels.stored - 1:
+        # A picture of fewer bits than its header reserves, which holds all that are used
+        wide = np.dtype(f"{array.dtype.kind}{pixels.allocated // 8}")
+        array, bits = array.astype(wide), pixels.allocated
+    if bits != pixels.allocated or (array.dtype.kind == "f") != bool(pixels.floating):
         raise FormatError(f"{path}: its pixels decode to {array.dtype}, expected {pixels.allocated} bits")
     if pixels.floating:
         return array
