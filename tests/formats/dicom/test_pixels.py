@@ -72,6 +72,34 @@ def test_every_kind_of_pixel_in_every_syntax(
     assert np.allclose(affine_of(volume), oblique[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("syntax", [uid for name, uid in SYNTAXES if name != "rle"])
+@pytest.mark.parametrize(("bits", "allocated"), [(8, 8), (8, 16), (12, 16), (16, 16)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_header_says_whether_values_are_signed(
+    tmp_path: Path, oblique: tuple[Array, Array], syntax: Any, bits: int, allocated: int, signed: bool
+) -> None:
+    """PixelRepresentation counts (PS3.5 8.1.1), whatever the compressed picture says of itself: here they differ."""
+    voxels = fit(oblique[0], bits, signed).astype(f"{'i' if signed else 'u'}{allocated // 8}")
+
+    def turn(ds: Dataset, k: int) -> None:
+        ds.PixelRepresentation = int(not signed)
+
+    write_series(
+        tmp_path,
+        voxels,
+        oblique[1],
+        modality="MR",
+        syntax=syntax,
+        bits_stored=bits,
+        bits_allocated=allocated,
+        signed=signed,
+        extra=turn,
+    )
+    pattern = voxels.astype(int) & ((1 << bits) - 1)
+    answer = pattern if signed else np.where(pattern >> (bits - 1), pattern - (1 << bits), pattern)
+    assert np.array_equal(read(tmp_path)[0], answer)
+
+
 @SYNTAX
 def test_series_as_dcm2niix_reads_them(tmp_path: Path, oblique: tuple[Array, Array], syntax: Any) -> None:
     if syntax.is_deflated:
