@@ -49,6 +49,7 @@ VOLUMES = {
 }
 """Storage classes (PS3.4 B.5) whose frames have a place in the patient. Others are looked at as well when they give one."""
 
+_UNDEFINED = b"\xff\xff\xff\xff"
 _MEMORY_LIMIT = 2**31
 _INFLATION = 100
 """A deflated file of more than _MEMORY_LIMIT bytes when inflated is not read (the whole of it has to be inflated before its header can be
@@ -278,20 +279,24 @@ def _pixels(dataset: Any, syntax: str) -> Pixels:
 
 
 def _syntax(dataset: Any, stream: BinaryIO) -> str:
-    """TransferSyntaxUID; of old files without one, and of files that are in another native one than they say, what they are in.
+    """TransferSyntaxUID; of old files without one, and of files that are in another native one than they say (archives decompress pixels
+    and leave it as it was), what they are in.
 
     Args:
         dataset: The header.
         stream: Its file, at its pixels; stays there.
     """
     said = text(dataset.file_meta, "TransferSyntaxUID")
-    if said and (said not in _NATIVE or said == _DEFLATED):
+    if said == _DEFLATED:
         return said
     position = stream.tell()
-    head = stream.read(6)
+    head = stream.read(12)
     stream.seek(position)
-    if len(head) < 6:
+    if len(head) < 12:
         return said or _IMPLICIT
+    if said and said not in _NATIVE:
+        plain = head[4:6] in (b"OB", b"OW") and head[8:] not in (_UNDEFINED, bytes(4))
+        return _EXPLICIT if plain else said
     if head[:2] == b"\x7f\xe0":
         return _BIG_ENDIAN
     return _EXPLICIT if head[4:6].isalpha() else _IMPLICIT
@@ -319,6 +324,8 @@ def _check_pixels(stream: BinaryIO, dataset: Any, size: int, frames: list[Frame]
         explicit = pixels.syntax != _IMPLICIT
         start = position + (12 if explicit else 8)
         length = int.from_bytes(head[8:12] if explicit else head[4:8], order)  # type: ignore[arg-type]
+        if length == int.from_bytes(_UNDEFINED, "little"):
+            raise FormatError("its pixels are compressed, but it does not say how (TransferSyntaxUID)")
         if length < promised:
             raise FormatError(f"its pixels take {length} bytes, expected {promised} for {what}")
         available = size - start
