@@ -313,6 +313,33 @@ def test_a_wrong_transfer_syntax_does_not_lead_astray(tmp_path: Path) -> None:
     assert np.array_equal(read(path)[0][..., 0].T, ds.pixel_array)
 
 
+@pytest.mark.parametrize("name", ["rle", "jpeg-lossless-sv1", "jpeg2000"])
+def test_decompressed_pixels_under_the_old_transfer_syntax(tmp_path: Path, name: str) -> None:
+    """As some archives export them: the length of the pixels gives it away."""
+    path = write_one(tmp_path)
+    content = path.read_bytes()
+    pixels = pydicom.dcmread(path).pixel_array
+    plain, compressed = b"1.2.840.10008.1.2.1\0", dict(SYNTAXES)[name].encode()
+    compressed += b"\0" * (len(compressed) % 2)
+    place = content.index(plain)
+    changed = bytearray(
+        content[: place - 2] + len(compressed).to_bytes(2, "little") + compressed + content[place + len(plain) :]
+    )
+    size = int.from_bytes(changed[140:144], "little") + len(compressed) - len(plain)
+    changed[140:144] = size.to_bytes(4, "little")
+    path.write_bytes(changed)
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == dict(SYNTAXES)[name]
+    assert np.array_equal(read(path)[0][..., 0].T, pixels)
+
+
+def test_compressed_pixels_that_do_not_say_so(tmp_path: Path) -> None:
+    path = write_one(tmp_path, syntax=dict(SYNTAXES)["rle"])
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+    (found,) = instances(path)
+    assert found.problem == "its pixels are compressed, but it does not say how (TransferSyntaxUID)"
+
+
 def test_tags_to_keep(tmp_path: Path) -> None:
     path = write_one(tmp_path)
     found = read_instance(str(path), ["PatientAge"])
