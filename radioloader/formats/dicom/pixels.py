@@ -211,9 +211,9 @@ def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[n
             raise
         name = require("pydicom.uid", extra="dicom").UID(pixels.syntax).name
         reason = "there are fewer frames than promised" if isinstance(error, StopIteration) else f"{error}"
-        raise FormatError(
-            f"{path}: its pixels ({name}) could not be decoded: {reason.splitlines()[0] if reason else error!r}"
-        ) from error
+        # One line for each decoder that was tried
+        reason = "; ".join(line.strip() for line in reason.splitlines()).replace(":;", ":") or repr(error)
+        raise FormatError(f"{path}: its pixels ({name}) could not be decoded: {reason}") from error
 
 
 def _tile(array: npt.NDArray[Any], frame: Frame) -> npt.NDArray[Any]:

@@ -230,10 +230,10 @@ def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Poli
         return [replace(whole, verdict=replace(verdict, changed="kept"))]
     if policy.on_irregular == "split":
         return _split(stack, base, whole, policy)
-    advice = (
-        "fetch what is missing, or choose on_irregular='resample', 'split' or 'keep' (--on-irregular), or a larger tolerance "
-        f"(slice_tolerance_mm={policy.tolerance_mm:g}, --slice-tolerance)"
-    )
+    resampling = "" if verdict.duplicates else "'resample', "
+    advice = f"fetch what is missing, or choose on_irregular={resampling}'split' or 'keep' (--on-irregular)"
+    if not verdict.gaps and not verdict.duplicates:
+        advice += f", or a larger tolerance (slice_tolerance_mm={policy.tolerance_mm:g}, --slice-tolerance)"
     if policy.on_irregular == "resample":
         if not verdict.duplicates:
             return [_resampled(whole, "spacing")]

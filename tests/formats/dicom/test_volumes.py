@@ -114,7 +114,7 @@ def test_a_gap_is_an_error_first(tmp_path: Path, oblique: tuple[Array, Array]) -
     (volume,) = volumes(tmp_path)
     assert volume.problem == (
         f"{tmp_path} (7 files): irregular: 1 gap (12.6 mm after slice 3, expected 4.2 mm); fetch what is missing, or choose "
-        "on_irregular='resample', 'split' or 'keep' (--on-irregular), or a larger tolerance (slice_tolerance_mm=0.1, --slice-tolerance)"
+        "on_irregular='resample', 'split' or 'keep' (--on-irregular)"
     )
     with pytest.raises(FormatError, match="1 gap"):
         read_volume(volume)
