@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,19 +123,36 @@ class Scan:
         return [f"{file.path}: {file.reason}" for file in self.broken] + count_left_out(self.ignored)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write one row for each item."""
-        with open(path, "w", newline="", encoding="utf-8") as stream:
-            names = list(ScanItem.__dataclass_fields__)
-            writer = csv.DictWriter(stream, [name for name in names if name not in ("patient_id", "tags")])
-            writer.writeheader()
-            writer.writerows(item.row() for item in self.items)
+        """Write one row for each item.
+
+        Raises:
+            ConfigError: ``path`` cannot be written.
+        """
+        names = [name for name in ScanItem.__dataclass_fields__ if name not in ("patient_id", "tags")]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, names)
+        writer.writeheader()
+        writer.writerows(item.row() for item in self.items)
+        _write(path, text.getvalue())
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write ``items`` and ``left_out``."""
+        """Write ``items`` and ``left_out``.
+
+        Raises:
+            ConfigError: ``path`` cannot be written.
+        """
         lists = ("shape", "spacing", "structures")
         items = [item.row() | {name: getattr(item, name) for name in lists} for item in self.items]
         left_out = [{"path": file.path, "reason": file.reason, "broken": file.broken} for file in self.ignored]
-        Path(path).write_text(json.dumps({"items": items, "left_out": left_out}, indent=1), encoding="utf-8")
+        _write(path, json.dumps({"items": items, "left_out": left_out}, indent=1))
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    try:
+        # Names of files need not be UTF-8.
+        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise ConfigError(f"{os.fspath(path)} cannot be written: {error.strerror or error}") from error
 
 
 def item_of(volume: DicomVolume) -> ScanItem:
@@ -279,9 +298,17 @@ def arrange(roots: Sequence[str], found: Iterable[Instance | Ignored], policy: P
             else:
                 labels.append(one)
     volumes = [
-        _with_own_tags(volume, instances) for instances in series.values() for volume in volumes_of(instances, policy)
+        _with_own_tags(volume, instances)
+        for instances in series.values()
+        for volume in sorted(volumes_of(instances, policy), key=_counting)
     ]
     return Scan(tuple(roots), volumes, labels, [one for one in found if isinstance(one, Ignored)], len(found), 0.0)
+
+
+def _counting(volume: DicomVolume) -> tuple[list[str | int], int]:
+    """Order of the volumes of a series: the tenth echo comes after the second."""
+    parts = re.split(r"(\d+)", volume.kind)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], volume.part
 
 
 def _with_own_tags(volume: DicomVolume, instances: Sequence[Instance]) -> DicomVolume:

@@ -1,0 +1,91 @@
+"""``radioloader info``: what it says of a store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import radioloader as rl
+from tests.formats.dicom.make import tilt
+from tests.ingestion.dicom_files import AFFINE, series, subject_of, voxels
+
+Cli = Callable[..., Any]
+
+
+def cells(out: str) -> list[list[str]]:
+    """The rows of the table, folded cells put together."""
+    return [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in out.splitlines() if re.match("[│┃]", line)
+    ]
+
+
+def test_a_store_of_nifti(cli: Cli, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    done = cli("info", store_uri)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines()[0] == f"{store_uri}: 4 subjects, version 1"
+    assert cells(done.out) == [
+        ["collection", "kind", "volumes", "dtype", "shape", "spacing (mm)", "axes", "geometry"],
+        ["T1w", "image", "4", "int16", "20x24x18 to 23x24x18", "1x1.2x2", "RAS", "-"],
+        ["seg", "label", "4", "uint8", "20x24x18 to 23x24x18", "1x1.2x2", "RAS", "-"],
+    ]
+    assert done.out.splitlines()[-1] == "subject columns: age, sex, score"
+
+
+def test_verdicts_of_dicom(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    series(tmp_path / "dicom" / "0", 0)
+    series(tmp_path / "dicom" / "1", 1, who="P2", affine=tilt(AFFINE, 8.0))
+    series(tmp_path / "dicom" / "2", 2, who="P3", drop=(3,))
+    series(tmp_path / "dicom" / "3", 3, who="P4")
+    assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, on_irregular="keep", workers=1).ok
+    done = cli("info", tmp_path / "store")
+    assert done.status == 0
+    *_, statuses = cells(done.out)[1]
+    assert statuses.startswith("2 regular")
+    assert sorted(statuses.split(", ")) == ["1 irregular", "1 tilted", "2 regular"]
+    assert f"CT '{subject_of('study of P2')}_CT': tilted: 8.00 degrees" in done.out.splitlines()
+    gap = "irregular: 1 gap (5 mm after slice 3, expected 2.5 mm); kept"
+    assert f"CT '{subject_of('study of P3')}_CT': {gap}" in done.out.splitlines()
+    assert "subject columns: none" in done.out
+
+
+def test_collections_of_both_formats(cli: Cli, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    write_image(tmp_path / "nifti" / "a.nii.gz", voxels(1), AFFINE)
+    series(tmp_path / "dicom", 0)
+    for folder in ("nifti", "dicom"):
+        assert rl.ingest(tmp_path / "store", {"CT": tmp_path / folder}, workers=1).ok
+    done = cli("info", tmp_path / "store")
+    assert done.status == 0
+    assert "1 regular" in done.out
+
+
+def test_many_that_are_odd_are_counted(cli: Cli, tmp_path: Path) -> None:
+    for number in range(23):
+        series(
+            tmp_path / "dicom" / str(number),
+            number,
+            who=f"P{number}",
+            voxels=voxels(number, (4, 4, 3)),
+            affine=tilt(AFFINE, 9.0),
+        )
+    assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=1).ok
+    out = cli("info", tmp_path / "store").out.splitlines()
+    assert sum("tilted: 9.00 degrees" in line for line in out) == 20
+    assert out[-1] == "and 3 more whose geometry is not regular"
+
+
+def test_an_empty_store_and_none(cli: Cli, tmp_path: Path) -> None:
+    from radioloader.storage.store import Store
+
+    Store.open_or_create(tmp_path / "empty")
+    done = cli("info", tmp_path / "empty")
+    assert done.status == 0
+    assert done.out.splitlines()[0] == f"{tmp_path}/empty: 0 subjects, version 0"
+    done = cli("info", tmp_path / "none")
+    assert done.status == 2
+    assert done.err.startswith(f"error: there is no radioloader store at {tmp_path}/none")
