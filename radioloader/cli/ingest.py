@@ -67,6 +67,9 @@ def ingest(
     on_overlap: Annotated[
         str, typer.Option(help="DICOM: voxels of two classes: error, or separate (a collection for each class).")
     ] = "error",
+    planes: Annotated[
+        str, typer.Option(help="DICOM RTSTRUCT: contours must lie on_slices, or go to the nearest one.")
+    ] = "on_slices",
     subject: Annotated[
         str | None,
         typer.Option(help="DICOM: subject ids: PatientID, folder:N, or a CSV with PatientID and obs_subject_id."),
@@ -116,7 +119,12 @@ def ingest(
     if not images and not labels:
         raise ConfigError("nothing to ingest: give at least one collection, such as --image 'T1w=images/*.nii.gz'")
     _choose(images, modality=modality or None, description=series_description or None)
-    _choose(labels, structures=_structures(structure), on_overlap=None if on_overlap == "error" else on_overlap)
+    _choose(
+        labels,
+        structures=_structures(structure),
+        on_overlap=None if on_overlap == "error" else on_overlap,
+        planes=None if planes == "on_slices" else planes,
+    )
     write = WriteConfig.preset(preset, tile=_tile(tile))
     given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
     config = configure(write=replace(write, compression=replace(write.compression, **given)))

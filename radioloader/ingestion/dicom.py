@@ -291,7 +291,15 @@ class _Finder:
             subject = self._subject(image.facts, image.folder, roots, given)
             for suffix, only in separate_classes(source) if subject else ():
                 collection = f"{self._name}_{suffix}" if suffix else self._name
-                one = DicomLabel(label, image, self._options.policy, self._options.pseudonyms, source.structures, only)
+                one = DicomLabel(
+                    label,
+                    image,
+                    self._options.policy,
+                    self._options.pseudonyms,
+                    source.structures,
+                    only,
+                    source.planes,
+                )
                 self._chosen.setdefault(subject, []).append(
                     Candidate(collection, label.facts.number, label.facts.series, 0, one)
                 )

@@ -15,7 +15,7 @@ from radioloader.formats.dicom.frames import Instance
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.labels import Classes, class_titles, combine, match_classes, matches
 from radioloader.formats.dicom.pixels import source_grid
-from radioloader.formats.dicom.rasterize import rasterize
+from radioloader.formats.dicom.rasterize import PlaneRule, rasterize
 from radioloader.formats.dicom.resample import resample_stack
 from radioloader.formats.dicom.rtstruct import check_reference, read_rtstruct
 from radioloader.formats.dicom.seg import read_seg_info, read_segments
@@ -92,6 +92,7 @@ class DicomLabel:
         pseudonyms: For its UIDs.
         structures: Class by pattern of the structure's name; None: see :class:`~radioloader.DicomSource`.
         only: The class that is taken (as 1); None takes all.
+        planes: What to do with contours between slices; see :class:`~radioloader.DicomSource`.
     """
 
     label: Instance
@@ -100,6 +101,7 @@ class DicomLabel:
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
     structures: Mapping[str, int] | None = None
     only: int | None = None
+    planes: PlaneRule = "on_slices"
 
     @property
     def name(self) -> str:
@@ -115,7 +117,8 @@ class DicomLabel:
             "on_tilt": self.policy.on_tilt,
             "on_irregular": self.policy.on_irregular,
             "slice_tolerance_mm": self.policy.tolerance_mm,
-            "pseudonymized": bool(self.pseudonyms),
+            "pseudonymized": self.pseudonyms.fingerprint,
+            "planes": self.planes,
             "structures": None if self.structures is None else dict(self.structures),
             "only": self.only,
         }
@@ -173,11 +176,16 @@ class DicomLabel:
 
         def masks(wanted: set[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
             chosen = [structure for structure in drawn if structure.name in wanted]
-            notes.extend(check_reference(structure_set, grid, where=self.label.path, structures=chosen))
+            said = list(check_reference(structure_set, grid, where=self.label.path, structures=chosen))
             for structure in chosen:
-                mask, more = rasterize(structure, grid, where=self.label.path)
-                notes.extend(more)
+                mask, more = rasterize(structure, grid, where=self.label.path, planes=self.planes)
+                said += more
                 yield structure.name, mask
+            # Names are the clinic's free text, and notes stay in reports.
+            for structure in chosen:
+                hidden = f"of class {classes.values[structure.name]}"
+                said = [note.replace(f"structure {structure.name!r}", f"a structure {hidden}") for note in said]
+            notes.extend(said)
 
         return classes, masks
 

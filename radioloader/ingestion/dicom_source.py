@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
 from radioloader.errors import ConfigError
+from radioloader.formats.dicom.rasterize import PlaneRule
 from radioloader.formats.dicom.volumes import Policy
 from radioloader.ingestion.dicom_subject import SubjectRule
 from radioloader.ingestion.identity import Pseudonyms
@@ -36,6 +37,8 @@ class DicomSource:
         structures: Of labels: class by pattern of the structure's name, such as ``{"GTV*": 1, "Lung_?": 2}``. None: a single structure is
             class 1, and several segments of a SEG keep their numbers.
         on_overlap: Of labels with voxels in two classes: ``"error"``, or ``"separate"``: a collection of its own for each class.
+        planes: Of structure sets: ``"on_slices"``: each contour must lie on a slice of the image. ``"nearest"``: each slice takes the
+            nearest contours, of structures that were drawn on another slice distance.
     """
 
     root: Root | Sequence[Root]
@@ -45,6 +48,7 @@ class DicomSource:
     select: Callable[[ScanItem], bool] | None = None
     structures: Mapping[str, int] | None = None
     on_overlap: str = "error"
+    planes: PlaneRule = "on_slices"
 
     @property
     def roots(self) -> list[str]:
@@ -63,6 +67,8 @@ class DicomSource:
         """
         if self.on_overlap not in ("error", "separate"):
             raise ConfigError(f"collection {name!r}: on_overlap={self.on_overlap!r} is not 'error' or 'separate'")
+        if self.planes not in ("on_slices", "nearest"):
+            raise ConfigError(f"collection {name!r}: planes={self.planes!r} is not 'on_slices' or 'nearest'")
         if self.select is not None and not callable(self.select):
             raise ConfigError(f"collection {name!r}: select={self.select!r} is not a function")
         if self.on_overlap == "separate" and not self.structures:

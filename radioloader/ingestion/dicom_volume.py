@@ -14,6 +14,7 @@ from radioloader.formats.dicom.geometry import Verdict
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.origin import DicomOrigin
 from radioloader.formats.dicom.pixels import hash_files, read_volume
+from radioloader.formats.dicom.tags import is_uid
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
 from radioloader.formats.nifti import make_header
 from radioloader.formats.orientation import turn, turn_grid
@@ -59,7 +60,7 @@ class DicomSeries:
             "on_irregular": policy.on_irregular,
             "slice_tolerance_mm": policy.tolerance_mm,
             "suv": policy.suv if self.volume.facts.modality == "PT" else "",
-            "pseudonymized": bool(self.pseudonyms),
+            "pseudonymized": self.pseudonyms.fingerprint,
             "tags": sorted(self.volume.facts.tags),
         }
 
@@ -73,7 +74,11 @@ class DicomSeries:
         volume = self.volume
         grid, verdict = volume.laid_out
         read = read_volume(volume, suv=self.policy.suv if volume.facts.modality == "PT" else "")
-        tags = dict(volume.facts.tags)
+        # UIDs that the user keeps are hashed like all others, so that they still match.
+        tags = {
+            keyword: self.pseudonyms.uid(str(value)) if is_uid(keyword) else value
+            for keyword, value in volume.facts.tags.items()
+        }
         if self.policy.suv and volume.facts.modality == "PT":
             tags["Units"] = "GML"
         columns = {"geometry": verdict.to_json(), "dicom": origin_of(volume, self.pseudonyms), **tags}

@@ -160,10 +160,24 @@ def _find_dicom(
 ) -> DicomFound:
     from radioloader.ingestion.dicom import find_dicom
 
+    options = options or DicomOptions()
+    if stored is not None and stored.fingerprints - {options.pseudonyms.fingerprint}:
+        had = "with UIDs as they are" if "" in stored.fingerprints else "with another key"
+        if options.pseudonyms and "" not in stored.fingerprints:
+            advice = "give that key (pseudonymize, --pseudonymize)"
+        else:
+            advice = "ingest as it was done then"
+        if not options.pseudonyms:
+            had = "pseudonymised"
+            advice = "give its key (pseudonymize, --pseudonymize)"
+        raise ConfigError(
+            f"the store holds volumes of DICOM files that came in {had}, and now they would come in otherwise: the same patients would get "
+            f"other subject ids, and could be told by their UIDs; {advice}, or use a new store"
+        )
     return find_dicom(
         asked,
         set(labels),
-        options or DicomOptions(),
+        options,
         known_ids=None if stored is None else stored.subjects_of_dicom,
         known_slots=None if stored is None else stored.slots_of,
         **more,

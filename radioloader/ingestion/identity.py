@@ -71,6 +71,11 @@ class Pseudonyms:
     def __bool__(self) -> bool:
         return bool(self.key)
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells keys apart, and tells nothing of the key; empty where there is none."""
+        return self._digest("key", "").hex()[:16] if self.key else ""
+
     def subject(self, identity: str) -> str:
         """The subject id that stands for somebody: 16 hexadecimal digits."""
         return self._digest("subject", identity).hex()[:16]

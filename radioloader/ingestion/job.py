@@ -112,7 +112,11 @@ class Job:
             subject: {name: _scalar(rows[name][place]) for name in columns}
             for place, subject in enumerate(rows["obs_subject_id"].tolist())
         }
-        if self._existing_metadata and not self._existing_metadata.keys() & self._cohort.files.keys():
+        if (
+            self._existing_metadata
+            and self._cohort.files
+            and not self._existing_metadata.keys() & self._cohort.files.keys()
+        ):
             report.notes.append(
                 f"all subjects are new: the store has {_some(self._existing_metadata)}, these are {_some(self._cohort.files)}; if they "
                 "should be the same ones, give subject_regex (--subject-regex), or mappings from subject id to path"

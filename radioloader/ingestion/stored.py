@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ def read_sources(store: Store, commits: Commits) -> StoredSources:
 class StoredSources:
     """The volumes of a store by subject, by path and by content.
 
+    Attributes:
+        fingerprints: Of the keys that volumes from DICOM were pseudonymised with; empty for those that were not.
+
     Args:
         volumes: By subject, then slot.
         labels: The collections that hold labels.
@@ -62,6 +66,7 @@ class StoredSources:
         self._by_path: dict[tuple[str, str], set[str]] = {}
         self._by_hash: dict[tuple[str, str], set[str]] = {}
         self._having: dict[str, set[str]] = {}
+        self.fingerprints: set[str] = set()
         self._of_dicom: dict[str, set[str]] = {}
         for subject, known in volumes.items():
             for name, volume in known.items():
@@ -69,6 +74,7 @@ class StoredSources:
                 self._by_hash.setdefault((name, volume.source_hash), set()).add(subject)
                 self._having.setdefault(name, set()).add(subject)
                 if is_dicom(volume.source):
+                    self.fingerprints.add(str(json.loads(volume.recipe)["source"]["pseudonymized"]))
                     self._of_dicom.setdefault(volume.source, set()).add(subject)
 
     def _key(self, path: str) -> str:

@@ -105,7 +105,7 @@ def planes_on_slices(planes: Sequence[Plane], stack: SliceStack, tolerance: floa
     Raises:
         FormatError: A plane lies between slices, or two on one slice.
     """
-    advice = "give the series that it was drawn on, or planes='nearest' to let each slice take the nearest plane"
+    advice = "give the series that it was drawn on, or planes='nearest' (--planes nearest) to let each slice take the nearest plane"
     low, high = stack.heights.min() - tolerance, stack.heights.max() + tolerance
     inside = [plane for plane in planes if low <= plane.height <= high]
     if not inside:

@@ -13,7 +13,7 @@ from typing import Any
 from radioloader._optional import require
 from radioloader.errors import ConfigError
 
-__all__ = ["TECHNICAL", "check_keep_tags", "identifying", "technical_values"]
+__all__ = ["TECHNICAL", "check_keep_tags", "identifying", "is_uid", "technical_values"]
 
 TECHNICAL: Mapping[str, str] = {
     "Modality": "str",
@@ -137,6 +137,11 @@ def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str |
         elif _text(value):
             values[keyword] = _text(value)
     return values
+
+
+def is_uid(keyword: str) -> bool:
+    """Whether an attribute holds UIDs."""
+    return str(require("pydicom.datadict", extra="dicom").dictionary_VR(keyword)) == "UI"
 
 
 def _is_number(keyword: str) -> bool:
