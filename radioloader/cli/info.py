@@ -23,11 +23,13 @@ def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/
     import radioloader as rl
 
     store = rl.open(uri)
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    plain = Console(markup=False, highlight=False)
+    # Lines that are folded cannot be searched or piped.
+    console = Console(soft_wrap=True, markup=False, highlight=False, width=None if plain.is_terminal else 10_000)
     console.print(f"{store.uri}: {len(store)} subjects, version {store.version}")
-    table = Table()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("collection", "kind", "volumes", "dtype", "shape", "spacing (mm)", "axes", "geometry"):
-        table.add_column(heading, justify="right" if heading == "volumes" else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading == "volumes" else "left", no_wrap=not plain.is_terminal)
     odd: list[str] = []
     for name in store.collection_names:
         collection = store[name]

@@ -161,19 +161,7 @@ def _find_dicom(
     from radioloader.ingestion.dicom import find_dicom
 
     options = options or DicomOptions()
-    if stored is not None and stored.fingerprints - {options.pseudonyms.fingerprint}:
-        had = "with UIDs as they are" if "" in stored.fingerprints else "with another key"
-        if options.pseudonyms and "" not in stored.fingerprints:
-            advice = "give that key (pseudonymize, --pseudonymize)"
-        else:
-            advice = "ingest as it was done then"
-        if not options.pseudonyms:
-            had = "pseudonymised"
-            advice = "give its key (pseudonymize, --pseudonymize)"
-        raise ConfigError(
-            f"the store holds volumes of DICOM files that came in {had}, and now they would come in otherwise: the same patients would get "
-            f"other subject ids, and could be told by their UIDs; {advice}, or use a new store"
-        )
+    _check_key(options, stored)
     return find_dicom(
         asked,
         set(labels),
@@ -181,6 +169,28 @@ def _find_dicom(
         known_ids=None if stored is None else stored.subjects_of_dicom,
         known_slots=None if stored is None else stored.slots_of,
         **more,
+    )
+
+
+def _check_key(options: DicomOptions, stored: StoredSources | None) -> None:
+    """One patient must not become two: by one key, or none, for all of a store.
+
+    Raises:
+        ConfigError: The store was made with another one.
+    """
+    key = options.pseudonyms.fingerprint
+    if stored is None or not stored.fingerprints - {key}:
+        return
+    if not key:
+        problem = "is pseudonymised; give its key (pseudonymize, --pseudonymize)"
+    elif "" in stored.fingerprints:
+        problem = (
+            "holds DICOM volumes whose UIDs are not pseudonymised; leave the key (pseudonymize, --pseudonymize) out"
+        )
+    else:
+        problem = "is pseudonymised with another key; give that one (pseudonymize, --pseudonymize)"
+    raise ConfigError(
+        f"the store {problem}, or use a new store: the same patients would come in a second time, under other ids"
     )
 
 

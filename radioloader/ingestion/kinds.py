@@ -13,6 +13,23 @@ from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.naming import normal
 
+_OTHERS = (
+    ".json",
+    ".tsv",
+    ".csv",
+    ".txt",
+    ".md",
+    ".bval",
+    ".bvec",
+    ".png",
+    ".jpg",
+    ".xml",
+    ".html",
+    ".npy",
+    ".gz",
+    ".zip",
+)
+
 __all__ = ["as_dicom", "holds_both", "nifti_files"]
 
 
@@ -102,7 +119,8 @@ def holds_both(source: Any, listed: Mapping[str, list[str]]) -> bool:
     if not isinstance(source, str | os.PathLike):
         return False
     files = listed.get(os.path.abspath(os.path.expanduser(os.fspath(source))), [])
-    return any(_marked(file) for file in files if not file.lower().endswith(SUFFIXES))
+    # Sidecars by the hundred thousand are not opened for this.
+    return any(_marked(file) for file in files if not file.lower().endswith((*SUFFIXES, *_OTHERS)))
 
 
 def _holds_nifti(path: str) -> bool:

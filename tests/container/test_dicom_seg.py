@@ -196,7 +196,7 @@ def test_what_cannot_be_written_says_why(tmp_path: Path, write_image: Callable[.
         volume.save_dicom_seg(classes(SHAPE).T, tmp_path / "seg.dcm")
     other = tmp_path / "other"
     write_series(other, voxels, real_volume(SHAPE)[1], series="another")  # on the same grid
-    with pytest.raises(GridMismatchError, match="does not hold the files that .* was ingested from"):
+    with pytest.raises(GridMismatchError, match=r"does not hold the files that .* was ingested from"):
         volume.save_dicom_seg(classes(SHAPE), tmp_path / "seg.dcm", source=other)
     write_image(tmp_path / "images" / "a.nii.gz", voxels)
     rl.ingest(tmp_path / "plain", {"CT": tmp_path / "images"}, workers=1)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import radioloader as rl
 from radioloader.cli.main import app
+from radioloader.ingestion.identity import IdentityWarning
 
 pytest.importorskip("highdicom")
 
@@ -83,7 +84,8 @@ def test_dicom_page(clinic: Path) -> None:
 
 
 def test_privacy_page(clinic: Path) -> None:
-    names = _run("docs/privacy.md")
+    with pytest.warns(IdentityWarning, match="PatientAge, PatientSex"):
+        names = _run("docs/privacy.md")
     listed = re.findall(r"^\| [\w ]+ \| ([A-Z]\w+(?:, [A-Z]\w+)*) \|$", (ROOT / "docs/privacy.md").read_text(), re.M)
     assert sorted(", ".join(listed).split(", ")) == sorted(names["TECHNICAL"])
     assert re.fullmatch(r"[0-9a-f]{16}", names["volume"].obs_subject_id)

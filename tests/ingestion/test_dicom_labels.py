@@ -12,6 +12,7 @@ import pydicom
 import pytest
 
 import radioloader as rl
+from radioloader.errors import ConfigError
 from radioloader.formats.dicom.grid import ImageGrid
 from tests.formats.dicom import segmentations as seg
 from tests.formats.dicom.make import tilt, uid
@@ -330,3 +331,21 @@ def test_dicom_labels_on_nifti_images(image: Path, write_image: Maker) -> None:
         image / "other", {"T1w": {"a": image / "nifti" / "b.nii.gz"}, "seg": {"a": image / "dicom"}}, workers=1
     )
     assert "the same voxel lies up to 3 mm apart" in report.failed[0].reason
+
+
+def test_contours_between_slices_go_to_the_nearest_where_that_is_wanted(image: Path) -> None:
+    grid = grid_of(image / "dicom" / "ct")
+    drawn = {"SECRET^NAME": [on_slice(grid, z, BOX, off=1.0) for z in range(2, 5)]}
+    write_rtstruct(image / "dicom" / "rs", grid, drawn)
+    report = ingest(image)
+    assert not report.ok
+    assert "planes='nearest' (--planes nearest)" in report.failed[0].reason
+    report = ingest(image, planes="nearest")
+    assert report.ok, str(report)
+    assert same(stored(image / "store", "roi"), {f"{A}_roi": mask_of((BOX, range(2, 5), 1))})
+    (item,) = report.items
+    moved = [note for note in item.notes if "a structure of class 1: 3 of 3 slices took a plane" in note]
+    assert len(moved) == 1, item.notes
+    assert "SECRET" not in str(report)
+    with pytest.raises(ConfigError, match="planes='all' is not 'on_slices' or 'nearest'"):
+        ingest(image, planes="all")

@@ -235,6 +235,34 @@ def test_other_keys_and_stores_share_no_id(identified: Input, tmp_path: Path) ->
     assert not ids[0] & ids[1]
 
 
+def test_a_store_has_one_key_or_none(identified: Input, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"key{number}").write_text(KEY + str(number))
+    identified.ingest(tmp_path / "hidden", pseudonymize=tmp_path / "key0")
+    identified.ingest(tmp_path / "plain")
+    for store, options, message in (
+        ("hidden", {}, r"is pseudonymised; give its key \(pseudonymize"),
+        ("hidden", {"pseudonymize": tmp_path / "key1"}, "is pseudonymised with another key; give that one"),
+        ("plain", {"pseudonymize": tmp_path / "key0"}, "whose UIDs are not pseudonymised; leave the key"),
+    ):
+        before = rl.open(tmp_path / store).version
+        with pytest.raises(ConfigError, match=message):
+            identified.ingest(tmp_path / store, **options)
+        assert rl.open(tmp_path / store).version == before
+    report = identified.ingest(tmp_path / "hidden", pseudonymize=tmp_path / "key0")
+    assert [item.status for item in report.items] == ["skipped"]
+
+
+def test_kept_uids_are_hashed_like_all_others(identified: Input, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    with pytest.warns(IdentityWarning, match="StudyInstanceUID"):
+        identified.ingest(tmp_path / "hidden", pseudonymize=tmp_path / "key", keep_tags=["StudyInstanceUID"])
+    volume = rl.open(tmp_path / "hidden").CT.iloc[0]
+    kept = rl.open(tmp_path / "hidden").CT.read_obs().StudyInstanceUID[0]
+    assert kept == volume.dicom.grid.study
+    assert kept.startswith("2.25.")
+
+
 @pytest.mark.parametrize(
     ("keyword", "yes"),
     [
