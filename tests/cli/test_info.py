@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import radioloader as rl
 from tests.formats.dicom.make import tilt
 from tests.ingestion.dicom_files import AFFINE, series, subject_of, voxels
