@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import radioloader as rl
-from radioloader.errors import ConfigError
+from radioloader.errors import ConfigError, MissingDependencyError
 from radioloader.formats.dicom.frames import Ignored
 from radioloader.ingestion import scan as scan_module
 from tests.formats.dicom.make import tilt, uid, write_enhanced, write_garbage, write_report
@@ -223,3 +224,15 @@ def test_files_of_a_process_that_died_are_named(tmp_path: Path) -> None:
     lost = scan_module._lost((("/a", "/b"), ()))
     assert [(file.path, file.broken) for file in lost if isinstance(file, Ignored)] == [("/a", True), ("/b", True)]
     assert all("died" in file.reason for file in lost if isinstance(file, Ignored))
+
+
+def test_without_pydicom_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series(tmp_path / "dicom", 0)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    for use in (
+        lambda: rl.scan(tmp_path / "dicom"),
+        lambda: rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=1),
+    ):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'radioloader\[dicom\]'"):
+            use()
+    assert not (tmp_path / "store").exists()
