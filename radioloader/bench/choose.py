@@ -80,6 +80,9 @@ def choose(
     left_out = len(_common(snapshot, [*images, *_name(label)])) - len(subjects)
     if left_out:
         notes.append(f"{left_out} subjects are left out: they have another number of time points than most")
+    several = len(_having(snapshot, [*images, *_name(label)])) - len(_common(snapshot, [*images, *_name(label)]))
+    if several:
+        notes.append(f"{several} subjects are left out: they have several volumes in one of the collections")
     return Choice(images, label, tuple(taken), tuple(subjects), tuple(notes))
 
 
@@ -137,6 +140,12 @@ def _off_grid(snapshot: Snapshot, images: Sequence[str], label: str, subjects: S
     return ""
 
 
+def _having(snapshot: Snapshot, names: Sequence[str]) -> list[str]:
+    """Subjects that have volumes in each collection."""
+    have = [set(snapshot.index(name).subject_ids.tolist()) for name in names]
+    return [subject for subject in snapshot.subject_ids if all(subject in each for each in have)]
+
+
 def _common(snapshot: Snapshot, names: Sequence[str]) -> list[str]:
     """Subjects that have one volume in each collection, in the store's order. Which of several a training would take is unknown."""
     counted = [Counter(snapshot.index(name).subject_ids.tolist()) for name in names]
@@ -148,8 +157,9 @@ def _alike(snapshot: Snapshot, names: Sequence[str]) -> list[str]:
     """Subjects that have all of the collections, with as many time points as most have."""
     common = _common(snapshot, names)
     if not common:
+        what = "one volume, and not several," if _having(snapshot, names) else "a volume"
         raise ConfigError(
-            f"no subject of {snapshot.store.uri} has one volume in each of {', '.join(map(repr, names))}; name other collections"
+            f"no subject of {snapshot.store.uri} has {what} in each of {', '.join(map(repr, names))}; name other collections"
         )
     indexes = [snapshot.index(name) for name in names]
     points = {
