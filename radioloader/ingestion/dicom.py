@@ -116,6 +116,7 @@ class _Finder:
         self._by_patient: dict[tuple[str, str], str] = {}
         self._by_series: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._failed: set[tuple[str, str]] = set()
 
     def read(
         self,
@@ -149,7 +150,8 @@ class _Finder:
             roots = tuple(one.roots)
             if roots not in self._scans:
                 paths = dict.fromkeys(path for root in roots for path in files[root])
-                self._scans[roots] = arrange(roots, [headers[path] for path in paths], self._options.policy)
+                found = [headers[path] for path in paths]
+                self._scans[roots] = arrange(roots, found, self._options.policy, self._options.keep_tags)
         ignored = [one for one in headers.values() if isinstance(one, Ignored)]
         for file in ignored:
             if file.broken:
@@ -159,7 +161,8 @@ class _Finder:
 
     def _fail(self, subject: str, reason: str) -> None:
         # Two collections may ask for the same one.
-        if (subject, reason) not in self.found.unusable:
+        if (subject, reason) not in self._failed:
+            self._failed.add((subject, reason))
             self.found.unusable.append((subject, reason))
 
     def name_patients(self) -> None:
@@ -343,6 +346,7 @@ class _Finder:
     def _settle(self) -> None:
         """Give the volumes of each subject their slots."""
         name, several = self._name, list[str]()
+        counted = Counter[str]()
         for subject, found in self._chosen.items():
             by_collection: dict[str, dict[str, Candidate]] = {}
             for one in found:
@@ -355,8 +359,12 @@ class _Finder:
                 if len({*slots, *stored} - gone) > 1:
                     several.append(subject)
                 self.found.gone.setdefault(subject, set()).update(gone)
+                counted[collection] += len(slots)
                 for slot, one in slots.items():
                     self.found.sources[name].setdefault(subject, {})[slot] = one.source
+        if counted.keys() - {name}:
+            kinds = ", ".join(f"{collection} ({count})" for collection, count in sorted(counted.items()))
+            self._note(f"what was asked for as {name!r} became the collections {kinds}, with their numbers of volumes")
         if several:
             self._note(
                 f"{len(set(several))} subjects have several volumes in collection {name!r}, such as {several[0]!r}; all are stored, and a "

@@ -128,14 +128,18 @@ def _holds_nifti(path: str) -> bool:
 
 
 def _marked(path: str) -> bool:
-    """Whether a file begins as DICOM does (PS3.10 7.1)."""
+    """Whether a file begins as DICOM does (PS3.10 7.1), or as old files without a preamble do: with an element of group 2 or 8."""
     try:
         if not os.path.isfile(path):
             return False
         with open(path, "rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            start = stream.read(132)
     except OSError:
         return False
+    old = (
+        start[:2] in (b"\x02\0", b"\x08\0") and start[3:4] == b"\0" and (start[4:6].isalpha() or start[6:8] == b"\0\0")
+    )
+    return start[128:] == b"DICM" or (len(start) == 132 and old)
 
 
 def nifti_files(paths: Iterable[str]) -> list[str]:

@@ -125,7 +125,7 @@ def ingest(
         allow_missing=allow_missing,
         dicom=dicom,
         stored=sources,
-        workers=workers,
+        workers=workers or config.write.max_workers,
         executor=executor,
     )
     report = IngestReport(str(uri), notes=list(cohort.notes))

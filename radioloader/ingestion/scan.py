@@ -280,13 +280,16 @@ def read_headers(
     return {one.path: one for result in results for one in result}
 
 
-def arrange(roots: Sequence[str], found: Iterable[Instance | Ignored], policy: Policy) -> Scan:
+def arrange(
+    roots: Sequence[str], found: Iterable[Instance | Ignored], policy: Policy, keep_tags: Sequence[str] = ()
+) -> Scan:
     """The volumes and labels that files make.
 
     Args:
         roots: What the files are of.
         found: What each file is.
         policy: For tilted and irregular stacks.
+        keep_tags: Attributes that were asked for; where one cannot be kept, a note says so.
     """
     found = sorted(found, key=lambda one: one.path)
     series: dict[str, list[Instance]] = {}
@@ -298,7 +301,7 @@ def arrange(roots: Sequence[str], found: Iterable[Instance | Ignored], policy: P
             else:
                 labels.append(one)
     volumes = [
-        _with_own_tags(volume, instances)
+        _with_own_tags(volume, instances, keep_tags)
         for instances in series.values()
         for volume in sorted(volumes_of(instances, policy), key=_counting)
     ]
@@ -311,7 +314,7 @@ def _counting(volume: DicomVolume) -> tuple[list[str | int], int]:
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], volume.part
 
 
-def _with_own_tags(volume: DicomVolume, instances: Sequence[Instance]) -> DicomVolume:
+def _with_own_tags(volume: DicomVolume, instances: Sequence[Instance], keep_tags: Sequence[str]) -> DicomVolume:
     """A volume with what the headers of its own files say: the echo time of a second echo is not that of the first. What differs between
     its files (the tube current of a CT, from slice to slice) is no property of the volume, and is left out."""
     mine = {frame.path for places in volume.slices for frame in places}
@@ -319,7 +322,9 @@ def _with_own_tags(volume: DicomVolume, instances: Sequence[Instance]) -> DicomV
     if not tags:
         return volume
     common = {name: value for name, value in tags[0].items() if all(other.get(name) == value for other in tags[1:])}
-    return replace(volume, facts=replace(volume.facts, tags=common))
+    lost = [name for name in keep_tags if name not in common and any(name in one for one in tags)]
+    notes = (f"not kept, as they differ between its files: {', '.join(lost)}",) if lost else ()
+    return replace(volume, facts=replace(volume.facts, tags=common), notes=(*volume.notes, *notes))
 
 
 def count_left_out(ignored: Sequence[Ignored]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
 
@@ -103,8 +104,6 @@ def test_the_catalog_tells_how_pictures_were_made_and_of_which_instances(ingeste
 
 
 def test_each_slice_names_its_instance(tmp_path: Path) -> None:
-    import pydicom
-
     paths = write_series(tmp_path / "dicom", voxels(), AFFINE)  # of slice 0 first
     assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=1).ok
     slices = rl.open(tmp_path / "store").CT.iloc[0].dicom.slices
@@ -191,6 +190,8 @@ def test_echoes_and_components_are_collections_of_their_own_with_their_own_tags(
         )
     report = rl.ingest(tmp_path / "store", {"MR": tmp_path / "dicom"}, workers=1)
     assert report.ok
+    became = "MR_echo1 (1), MR_echo2 (1), MR_magnitude (1), MR_phase (1)"
+    assert f"what was asked for as 'MR' became the collections {became}, with their numbers of volumes" in report.notes
     store = rl.open(tmp_path / "store")
     assert store.collection_names == ["MR_echo1", "MR_echo2", "MR_magnitude", "MR_phase"]
     assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(2)})
@@ -225,6 +226,8 @@ def test_a_tag_that_differs_between_slices_is_no_property_of_the_volume(tmp_path
     row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
     assert row.KVP == 120
     assert "XRayTubeCurrent" not in row
+    report = rl.ingest(tmp_path / "other", {"CT": tmp_path / "dicom"}, keep_tags=["InstanceNumber"], workers=1)
+    assert any("not kept, as they differ between its files: InstanceNumber" in note for note in report.items[0].notes)
 
 
 def test_several_volumes_of_a_subject_are_all_stored_and_a_dataset_asks_which(tmp_path: Path) -> None:
@@ -311,6 +314,35 @@ def test_a_folder_of_both_gives_nifti_and_says_so(write_image: Write, tmp_path: 
     report = rl.ingest(tmp_path / "store", {"CT": rl.DicomSource(tmp_path / "both")}, workers=1)
     assert report.ok
     assert same(stored(tmp_path / "store", "CT"), {"n1_CT": voxels(9), f"{A}_CT": voxels(0)})
+
+
+def test_files_without_a_preamble(tmp_path: Path) -> None:
+    series(tmp_path / "dicom", 0)
+    for path in (tmp_path / "dicom").iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=1).ok
+    assert same(stored(tmp_path / "store", "CT"), {f"{A}_CT": voxels(0)})
+
+
+def test_pet_as_standardized_uptake_values(tmp_path: Path) -> None:
+    def inject(ds: Any, k: int) -> None:
+        item = pydicom.Dataset()
+        item.RadionuclideTotalDose, item.RadionuclideHalfLife = "370000000", "6000"
+        item.RadiopharmaceuticalStartTime, item.RadiopharmaceuticalStartDateTime = "090000", "20190314090000"
+        ds.RadiopharmaceuticalInformationSequence = [item]
+        ds.Units, ds.DecayCorrection, ds.CorrectedImage = "BQML", "START", ["ATTN", "DECY"]
+        ds.SeriesDate = ds.AcquisitionDate = "20190314"
+        ds.SeriesTime = ds.AcquisitionTime = "104000"  # one half-life later
+        ds.PatientWeight = "74"
+
+    series(tmp_path / "dicom", 0, modality="PT", extra=inject, slope=2.0)
+    factor = 74_000 / (370e6 / 2)
+    for suv, units, scale in ((None, "BQML", 2.0), ("bw", "GML", 2.0 * factor), (None, "BQML", 2.0)):
+        report = rl.ingest(tmp_path / "store", {"PET": tmp_path / "dicom"}, suv=suv, workers=1)
+        assert [item.status for item in report.items] == ["ingested"]
+        volume = rl.open(tmp_path / "store").PET.iloc[0]
+        np.testing.assert_allclose(volume.to_numpy(), voxels(0) * scale, rtol=1e-6)
+        assert rl.open(tmp_path / "store").PET.read_obs().Units.tolist() == [units]
 
 
 def test_processes_give_the_same_as_one(tmp_path: Path, content: Callable[[Any], dict[str, Any]]) -> None:

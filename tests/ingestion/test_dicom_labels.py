@@ -309,6 +309,26 @@ def test_names_of_collections_tell_what_they_hold(image: Path) -> None:
     assert same(stored(image / "other", "tumour"), {f"{A}_tumour": 4 * mask_of((BOX, range(2, 5), 1))})
 
 
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+def test_a_label_of_a_series_that_was_split_is_not_cut_silently(kind: str, tmp_path: Path) -> None:
+    series(tmp_path / "dicom" / "ct", 0, drop=(3,))
+    folder = tmp_path / "whole"
+    series(folder, 0)
+    grid = grid_of(folder)
+    if kind == "seg":
+        write_seg(tmp_path / "dicom" / "s", grid, {"x": mask_of((BOX, range(1, 7), 1))})
+    else:
+        write_rtstruct(tmp_path / "dicom" / "s", grid, {"x": contours(grid, BOX, range(1, 7))})
+    report = rl.ingest(
+        tmp_path / "store", dict.fromkeys(("CT", "seg"), tmp_path / "dicom"), on_irregular="split", workers=1
+    )
+    if kind == "seg":
+        assert "168 pixels of segment 1 (x) lie outside of the image of 24 x 20 x 4 voxels" in report.failed[0].reason
+    else:
+        assert any("3 of 6 contours lie outside of the images" in note for note in report.items[0].notes)
+        assert stored(tmp_path / "store", "seg")[f"{A}_seg"].shape == (24, 20, 4)
+
+
 Maker = Callable[..., Path]
 
 
