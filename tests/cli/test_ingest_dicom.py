@@ -18,18 +18,28 @@ Cli = Callable[..., Any]
 A, B = subject_of("study of P1"), subject_of("study of P2")
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CT of two patients, and an MR of one; a structure set with two structures that overlap."""
-    series(tmp_path / "dicom" / "one", 0, description="Thin")
-    series(tmp_path / "dicom" / "two", 1, who="P2", description="thick")
-    series(tmp_path / "dicom" / "mr", 2, modality="MR", description="t1")
-    grid = grid_of(tmp_path / "dicom" / "one")
+    root = tmp_path_factory.mktemp("files")
+    series(root / "one", 0, description="Thin")
+    series(root / "two", 1, who="P2", description="thick")
+    series(root / "mr", 2, modality="MR", description="t1")
+    grid = grid_of(root / "one")
     drawn = {
         "GTV": [on_slice(grid, 2, [(3.5, 2.5), (11.5, 2.5), (11.5, 9.5), (3.5, 9.5)])],
         "Heart": [on_slice(grid, 2, [(9.5, 4.5), (15.5, 4.5), (15.5, 7.5), (9.5, 7.5)])],
     }
-    write_rtstruct(tmp_path / "dicom" / "rs", grid, drawn)
+    write_rtstruct(root / "rs", grid, drawn)
+    return root
+
+
+@pytest.fixture
+def root(files: Path, tmp_path: Path) -> Path:
+    """A folder of the test's own, in which ``dicom`` are those."""
+    (tmp_path / "dicom").mkdir()
+    for name in ("one", "two", "mr", "rs"):
+        (tmp_path / "dicom" / name).symlink_to(files / name)
     return tmp_path
 
 

@@ -16,9 +16,9 @@ from pydicom import uid as uids
 
 import radioloader as rl
 from radioloader.errors import IngestError
-from tests.formats.dicom.make import PATIENT, write_bomb, write_garbage, write_series, write_truncated
+from tests.formats.dicom.make import PATIENT, write_bomb, write_garbage, write_truncated
 from tests.formats.dicom.segmentations import frames_of, save, seg_dataset
-from tests.ingestion.dicom_files import AFFINE, grid_of, same, series, stored, subject_of, voxels
+from tests.ingestion.dicom_files import grid_of, same, series, stored, subject_of, voxels
 
 A, B = subject_of("study of P1"), subject_of("study of P2")
 Do = Callable[[Path], Any]
@@ -250,14 +250,3 @@ def test_damaged_labels_cost_their_subject(tmp_path: Path) -> None:
     assert [item.subject for item in report.ingested] == [A]
     assert any(f"{path}" in item.reason for item in report.failed), str(report)
     assert same(stored(tmp_path / "store", "seg"), {f"{A}_seg": (voxels(5) > 0).astype(np.uint8)})
-
-
-def test_a_mixed_study_of_good_and_bad_in_processes(tmp_path: Path) -> None:
-    for number in range(3):
-        series(tmp_path / "dicom" / str(number), number, who=f"P{number}", voxels=voxels(number, (6, 6, 90)))
-    write_garbage(tmp_path / "dicom" / "garbage")
-    write_bomb(tmp_path / "dicom" / "bomb")
-    write_series(tmp_path / "dicom" / "bad", voxels(9), AFFINE, drop=(3,), series="bad", study="bad")
-    report = rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=2)
-    assert len(report.ingested) == 3
-    assert len(report.failed) == 3

@@ -347,8 +347,8 @@ def test_pet_as_standardized_uptake_values(tmp_path: Path) -> None:
 
 def test_processes_give_the_same_as_one(tmp_path: Path, content: Callable[[Any], dict[str, Any]]) -> None:
     for number in range(4):
-        series(tmp_path / "dicom", number, who=f"P{number}", voxels=voxels(number, (8, 6, 70)))
-    for workers in (1, 2):  # 280 files: more than are read in one process
+        series(tmp_path / "dicom", number, who=f"P{number}")
+    for workers in (1, 2):
         assert rl.ingest(tmp_path / f"store{workers}", {"CT": tmp_path / "dicom"}, workers=workers).ok
     assert content(tmp_path / "store1") == content(tmp_path / "store2")
 

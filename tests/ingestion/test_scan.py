@@ -206,17 +206,27 @@ def test_pixels_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert 0 < read < 3 * 20_000
 
 
-def test_many_files_are_read_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_would_take_long_is_read_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path / "dicom", 0, voxels=voxels(0, (4, 4, 40)))
-    monkeypatch.setattr(scan_module, "_IN_PROCESS", 10)
-    monkeypatch.setattr(scan_module, "_CHUNK", 8)
-    seen: list[int] = []
+    seen: list[tuple[int, int]] = []
     run = scan_module.run
-    monkeypatch.setattr(scan_module, "run", lambda *a, **kw: seen.append(kw["workers"]) or run(*a, **kw))
-    found = rl.scan(tmp_path / "dicom", workers=2)
+
+    def watched(function: Any, tasks: Any, **more: Any) -> Any:
+        tasks = list(tasks)
+        seen.append((len(tasks), more["workers"]))
+        return run(function, tasks, **more)
+
+    monkeypatch.setattr(scan_module, "run", watched)
+    monkeypatch.setattr(scan_module, "_CHUNK", 8)
+    quick = rl.scan(tmp_path / "dicom", workers=2)
+    assert seen == []
+    monkeypatch.setattr(scan_module, "_TRIED_S", 0.0)
+    monkeypatch.setattr(scan_module, "_WORTH_S", 0.0)
     alone = rl.scan(tmp_path / "dicom", workers=1)
-    assert seen == [2, 1]
-    assert found.items == alone.items
+    assert seen == []
+    found = rl.scan(tmp_path / "dicom", workers=2)
+    assert seen == [(4, 2)]  # the first of five chunks told how long the others would take
+    assert found.items == alone.items == quick.items
     assert found.volumes[0].slices == alone.volumes[0].slices
 
 
