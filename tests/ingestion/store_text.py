@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiledb
 
-__all__ = ["everything", "holding"]
+__all__ = ["everything", "found", "searchable"]
 
 
 def everything(uri: str | Path) -> Iterator[tuple[str, bytes]]:
@@ -56,7 +56,26 @@ def _value(where: str, value: Any) -> Iterator[tuple[str, bytes]]:
         yield f"{where}, decompressed", zlib.decompress(raw)
 
 
-def holding(uri: str | Path, value: str) -> list[str]:
-    """Where a text is found, in any case, as UTF-8 or UTF-16 or UTF-32 (as NumPy keeps it)."""
-    forms = [value.lower().encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-32-le")]
-    return [where for where, data in everything(uri) for low in [data.lower()] if any(form in low for form in forms)]
+def searchable(uri: str | Path) -> list[tuple[str, bytes]]:
+    """:func:`everything` in lower case, with what says the same several times once."""
+    return [(where, data) for data, where in {data.lower(): where for where, data in everything(uri)}.items()]
+
+
+def found(data: list[tuple[str, bytes]], values: Mapping[str, str]) -> dict[str, list[str]]:
+    """Where values are, of those that are: in any case, as UTF-8, UTF-16 or UTF-32 (as NumPy keeps text).
+
+    Args:
+        data: What :func:`searchable` gave.
+        values: Texts by name.
+    """
+    wide = [(where, text) for where, text in data if b"\0" in text]
+    result: dict[str, list[str]] = {}
+    for name, value in values.items():
+        low = value.lower()
+        places = [where for where, text in data if low.encode() in text]
+        for encoding in ("utf-16-le", "utf-32-le"):
+            form = low.encode(encoding)
+            places += [where for where, text in wide if form in text]
+        if places:
+            result[name] = places
+    return result

@@ -18,7 +18,7 @@ from tests.formats.dicom.make import plant_identity, plant_uids, write_series
 from tests.formats.dicom.segmentations import frames_of, save, seg_dataset
 from tests.formats.dicom.structures import on_slice, write_rtstruct
 from tests.ingestion.dicom_files import AFFINE, grid_of, voxels
-from tests.ingestion.store_text import everything, holding
+from tests.ingestion.store_text import everything, found, searchable
 
 KEY = "5f1c9e02ab77d3405f1c9e02ab77d340"
 BOX = [(3.5, 2.5), (11.5, 2.5), (11.5, 9.5), (3.5, 9.5)]
@@ -97,22 +97,8 @@ def made(request: pytest.FixtureRequest, identified: Input, tmp_path_factory: py
     if request.param == "uncompressed":
         write = rl.WriteConfig(compression=rl.CompressionConfig(codec="none"))
         options["config"] = rl.StorageConfig(write=write)
-    return request.param, root / "store", identified.ingest(root / "store", **options)
-
-
-def found(uri: Path, values: dict[str, str]) -> dict[str, list[str]]:
-    """Where each value is found, of those that are. One pass over the store."""
-    forms = {
-        place: [value.lower().encode(code) for code in ("utf-8", "utf-16-le", "utf-32-le")]
-        for place, value in values.items()
-    }
-    result: dict[str, list[str]] = {}
-    for where, data in everything(uri):
-        low = data.lower()
-        for place, texts in forms.items():
-            if any(text in low for text in texts):
-                result.setdefault(place, []).append(where)
-    return result
+    report = identified.ingest(root / "store", **options)
+    return request.param, root / "store", report, searchable(root / "store")
 
 
 def test_enough_was_planted(identified: Input) -> None:
@@ -123,7 +109,7 @@ def test_enough_was_planted(identified: Input) -> None:
 
 
 def test_no_identifying_value_is_in_the_store(made: Any, identified: Input) -> None:
-    assert found(made[1], identified.words) == {}
+    assert found(made[3], identified.words) == {}
 
 
 def test_short_values_are_in_no_column(made: Any, identified: Input) -> None:
@@ -148,9 +134,9 @@ def test_no_identifying_value_is_in_the_report(made: Any, identified: Input) -> 
 
 
 def test_uids_are_there_unless_pseudonymised(made: Any, identified: Input) -> None:
-    kind, uri, report = made
+    kind, uri, report, data = made
     wanted = {value: value for value in identified.uids}
-    there = found(uri, wanted)
+    there = found(data, wanted)
     volume = rl.open(uri).CT.iloc[0]
     headers = [pydicom.dcmread(path) for path in (identified.root / "ct").iterdir()]
     headers.sort(key=lambda header: header.ImagePositionPatient[2])
@@ -183,11 +169,10 @@ def test_the_search_finds_what_is_there(identified: Input, tmp_path: Path) -> No
         report = identified.ingest(tmp_path / "store", keep_tags=[*keep, "KVP", "SeriesNumber"])
     assert any(note.startswith("keep_tags keeps PatientName, PatientID") for note in report.notes)
     assert not any("KVP" in note or "SeriesNumber" in note for note in report.notes)
-    there = found(tmp_path / "store", identified.words)
+    there = found(searchable(tmp_path / "store"), identified.words)
     assert set(there) >= {"PatientName", "PatientID", "StudyDescription", "OperatorsName", "StudyDate"}
     for place in ("PatientName", "PatientID"):
-        assert any(where.startswith(f"{place} of") for where in there[place])
-        assert holding(tmp_path / "store", identified.words[place]) == there[place]
+        assert any(where.startswith(f"{place} of") for where in there[place]), there[place]
     row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
     assert row.PatientName == identified.planted["PatientName"]
     assert row.StudyDate == identified.planted["StudyDate"]
@@ -203,14 +188,14 @@ def test_the_search_looks_everywhere(tmp_path: Path, identified: Input) -> None:
 
     identified.ingest(tmp_path / "store")
     word = "ottolinequillfeather"
-    assert holding(tmp_path / "store", word) == []
+    assert found(searchable(tmp_path / "store"), {"": word}) == {}
     (tmp_path / "store" / f"x{word.upper()}").touch()
     with tiledb.Group(str(tmp_path / "store"), "w") as group:
         group.meta["note"] = word
     voxel_array = min((tmp_path / "store").glob("c/*/volumes/*"))
     with tiledb.open(str(voxel_array), "w") as array:
         array.meta["who"] = word
-    places = holding(tmp_path / "store", word)
+    places = found([(where, data.lower()) for where, data in everything(tmp_path / "store")], {"": word})[""]
     assert any(place.startswith("name of") for place in places)
     assert any(place == f"metadata of {tmp_path}/store" for place in places)
     assert any(place == f"metadata of {voxel_array}" for place in places)
@@ -220,7 +205,7 @@ def test_subjects_by_patient_id_are_the_users_choice_and_nothing_else_comes_with
     identified: Input, tmp_path: Path
 ) -> None:
     identified.ingest(tmp_path / "store", subject="PatientID")
-    there = found(tmp_path / "store", identified.words)
+    there = found(searchable(tmp_path / "store"), identified.words)
     assert {identified.words[place] for place in there} == {identified.planted["PatientID"]}
 
 
