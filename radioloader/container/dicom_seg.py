@@ -20,6 +20,7 @@ from radioloader.formats.dicom.volumes import DicomVolume, Policy
 from radioloader.formats.orientation import turn
 from radioloader.geometry import axcodes, grid_distance
 from radioloader.ingestion.scan import scan_files
+from radioloader.storage.catalog import PREDICTION, VolumeIndex
 from radioloader.storage.snapshot import Snapshot
 
 __all__ = ["Image", "Segments", "find_image", "save_seg"]
@@ -47,34 +48,52 @@ class Image:
 
 
 def find_image(snapshot: Snapshot, collection: str, place: int) -> Image:
-    """The image of a volume: the instances that it notes itself, else those of an image of its subject on the same grid.
+    """The image of a volume: the instances that it notes itself; of a prediction, those of its input; else those of the image of its
+    subject on the same grid.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are none, or images of several series could be meant.
     """
     index = snapshot.index(collection)
-    subject = str(index.subject_ids[place])
-    shape = tuple(index.shapes[place, :3].tolist())
     data = snapshot.optional_detail(collection, "dicom")[place]
     own = None if data is None else DicomOrigin.unpack(data)
-    for name, candidate, origin in _images(snapshot, subject):
-        other = snapshot.index(name)
-        if own is not None:
-            same = own.slices == origin.slices
-        else:
-            same = tuple(other.shapes[candidate, :3].tolist()) == shape and _same(
-                other.affines[candidate], index.affines[place], shape
+    candidates = list(_images(snapshot, str(index.subject_ids[place])))
+    if own is not None:
+        candidates = [one for one in candidates if one[2].slices == own.slices]
+    else:
+        inputs = _inputs(snapshot, collection, place)
+        if inputs is not None:
+            candidates = [one for one in candidates if (one[0], str(snapshot.index(one[0]).obs_ids[one[1]])) in inputs]
+        candidates = [one for one in candidates if _on_grid(snapshot.index(one[0]), one[1], index, place)]
+        if inputs is None and len({one[2].grid.series for one in candidates}) > 1:
+            names = ", ".join(repr(str(snapshot.index(name).obs_ids[at])) for name, at, _ in candidates)
+            raise ConfigError(
+                f"{index.ref(place).describe()} lies on the grid of several images from DICOM ({names}), and does not say which one it was "
+                "made on; say it by writing through that one: image.save_dicom_seg(label.to_numpy(), path)"
             )
-        if same:
-            return Image(
-                origin, _policy(snapshot, name, candidate), str(snapshot.detail(name, "source_hash")[candidate])
-            )
+    for name, at, origin in candidates:
+        return Image(origin, _policy(snapshot, name, at), str(snapshot.detail(name, "source_hash")[at]))
     if own is not None:
         return Image(own, _policy(snapshot, collection, place), "")
     raise ConfigError(
         f"{index.ref(place).describe()} does not come from DICOM, and its subject has no image from DICOM on the same grid, so there are "
         "no instances that a segmentation could refer to; write it with to_nifti"
     )
+
+
+def _inputs(snapshot: Snapshot, collection: str, place: int) -> set[tuple[str, str]] | None:
+    """Collection and obs_id of the images that a prediction was made of; None of what is no prediction."""
+    recipe = snapshot.collection(collection).recipe.get(PREDICTION)
+    if recipe is None:
+        return None
+    return set(
+        zip(recipe["arguments"]["image"], json.loads(snapshot.detail(collection, "source")[place])["of"], strict=True)
+    )
+
+
+def _on_grid(image: VolumeIndex, at: int, index: VolumeIndex, place: int) -> bool:
+    shape = tuple(index.shapes[place, :3].tolist())
+    return tuple(image.shapes[at, :3].tolist()) == shape and _same(image.affines[at], index.affines[place], shape)
 
 
 def _images(snapshot: Snapshot, subject: str) -> Iterator[tuple[str, int, DicomOrigin]]:

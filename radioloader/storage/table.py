@@ -293,6 +293,9 @@ def _encode(column: Column, values: Sequence[Any] | None, count: int) -> npt.NDA
         values = [None] * count
     if not column.nullable and any(v is None for v in values):
         raise CatalogError(f"column {column.name!r} must have a value in every row")
+    if column.kind == "bytes" and column.nullable and any(v is not None and v.endswith(b"\0") for v in values):
+        # Measured (tiledb-py 0.36): what may be missing is read back without the NULs at its end.
+        raise CatalogError(f"column {column.name!r} cannot hold bytes that end in NUL")
     if column.kind in ("str", "bytes"):
         result = np.empty(count, dtype=object)
         result[:] = list(values)

@@ -179,6 +179,48 @@ def test_a_prediction_finds_its_image(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_prediction_refers_to_its_own_input_and_not_to_another_scan_on_the_same_grid(tmp_path: Path) -> None:
+    import pydicom
+    import torch
+
+    voxels, affine = real_volume((24, 20, 9))
+    for name in ("base", "follow"):
+        write_series(tmp_path / name, voxels, affine, series=name, frame_of_reference=name)
+        assert rl.ingest(tmp_path / "store", {name: tmp_path / name}, workers=1).ok
+
+    def above(batch: torch.Tensor) -> torch.Tensor:
+        return torch.cat([batch * 0 + float(voxels.mean()), batch], dim=1)
+
+    options: dict[str, Any] = {"patch_size": (16, 16, 8), "model_id": "above", "progress": False}
+    for name in ("base", "follow"):
+        rl.predict(tmp_path / "store", above, image=name, out=f"of_{name}", **options)
+        prediction = rl.open(tmp_path / "store")[f"of_{name}"].iloc[0]
+        prediction.to_dicom_seg(tmp_path / f"{name}.dcm", source=tmp_path / name)
+        image = pydicom.dcmread(next((tmp_path / name).iterdir()))
+        seg = pydicom.dcmread(tmp_path / f"{name}.dcm")
+        assert seg.FrameOfReferenceUID == image.FrameOfReferenceUID
+        assert [one.SeriesInstanceUID for one in seg.ReferencedSeriesSequence] == [image.SeriesInstanceUID]
+
+
+def test_a_label_of_unknown_origin_on_the_grid_of_two_scans_is_refused(
+    tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    voxels, affine = real_volume((24, 20, 9))
+    for name in ("base", "follow"):
+        write_series(tmp_path / name, voxels, affine, series=name, frame_of_reference=name)
+    write_image(tmp_path / "labels" / "s.nii.gz", classes((24, 20, 9)), affine)
+    sources = {name: {"s": tmp_path / name} for name in ("base", "follow")} | {
+        "seg": {"s": tmp_path / "labels" / "s.nii.gz"}
+    }
+    assert rl.ingest(tmp_path / "store", sources, workers=1).ok
+    store = rl.open(tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"several images from DICOM \('s_base', 's_follow'\)"):
+        store.seg.iloc[0].to_dicom_seg(tmp_path / "seg.dcm")
+    store.follow.iloc[0].save_dicom_seg(store.seg.iloc[0].to_numpy(), tmp_path / "seg.dcm")
+    found, _ = read_back(tmp_path / "seg.dcm", tmp_path / "follow")
+    np.testing.assert_array_equal(found, classes((24, 20, 9)))
+
+
 def test_probabilities_are_fractional(tmp_path: Path) -> None:
     store, folder, voxels, _ = stored(tmp_path)
     share = (voxels - voxels.min()) / np.ptp(voxels).astype(np.float32)

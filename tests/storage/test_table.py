@@ -340,3 +340,14 @@ def test_commits_locate() -> None:
     assert version[found].tolist() == [3, 2, 1]
     assert commits().version == 0
     assert commits().locate(np.array([1], np.uint64))[0].tolist() == [False]
+
+
+def test_bytes_that_a_nullable_column_would_cut_off_are_refused(tmp_path: Path) -> None:
+    table = Table(str(tmp_path / "table"), StorageConfig())
+    table.create([Column("plain", "bytes"), Column("optional", "bytes", nullable=True)])
+    table.append(1, {"plain": [b"a\0\0", b"\0\0"], "optional": [b"a\0b", None]})
+    read = table.read()
+    assert read["plain"].tolist() == [b"a\0\0", b"\0\0"]
+    assert read["optional"].tolist() == [b"a\0b", None]
+    with pytest.raises(CatalogError, match="'optional' cannot hold bytes that end in NUL"):
+        table.append(2, {"plain": [b"a"], "optional": [b"a\0"]})

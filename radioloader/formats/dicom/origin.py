@@ -111,12 +111,13 @@ class DicomOrigin:
         for name in ("dimension", "values", "label", "classes"):
             if getattr(self, name):
                 values[name] = getattr(self, name)
-        return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 6)
+        # A table loses NULs at the end of a value, and the checksum that zlib ends with may be one.
+        return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 6) + b"."
 
     @classmethod
     def unpack(cls, data: bytes) -> DicomOrigin:
         """What :meth:`pack` made."""
-        values: Mapping[str, Any] = json.loads(zlib.decompress(data))
+        values: Mapping[str, Any] = json.loads(zlib.decompressobj().decompress(data))
         x, y, z = values["shape"]
         affine = np.eye(4)
         affine[:3] = values["affine"]
