@@ -14,7 +14,7 @@ from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Instance
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.labels import Classes, class_titles, combine, match_classes, matches
-from radioloader.formats.dicom.pixels import source_grid
+from radioloader.formats.dicom.pixels import check_unchanged, source_grid
 from radioloader.formats.dicom.rasterize import PlaneRule, rasterize
 from radioloader.formats.dicom.resample import resample_stack
 from radioloader.formats.dicom.rtstruct import check_reference, read_rtstruct
@@ -142,6 +142,7 @@ class DicomLabel:
     def load(self, orientation: str | None) -> Loaded:
         image = self.image
         grid, verdict = image.laid_out
+        self._check()
         notes: list[str] = []
         voxels, names = self._voxels(notes)
         columns = {
@@ -150,6 +151,13 @@ class DicomLabel:
             "Modality": self.label.facts.modality,
         }
         return from_array(voxels, grid, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns)
+
+    def _check(self) -> None:
+        try:
+            with open(self.label.path, "rb") as file:
+                check_unchanged(self.label.path, file, (self.label.size, self.label.modified))
+        except OSError as error:
+            raise FormatError(f"{self.label.path}: could not be read: {error.strerror or error}") from error
 
     def _voxels(self, notes: list[str]) -> tuple[npt.NDArray[Any], list[int]]:
         """Classes (X, Y, Z) on the image's stored grid, and which ones there can be."""

@@ -131,8 +131,8 @@ def test_files_that_are_no_dicom_at_all(tmp_path: Path) -> None:
     report = ingest(tmp_path)
     assert [item.subject for item in report.ingested] == [A]
     named = {item.reason.partition(":")[0].rpartition("/")[2] for item in report.failed}
-    assert named == {"garbage", "only a prefix"}
-    assert any(note.startswith("2 files left out: not DICOM") for note in report.notes)
+    assert named == {"garbage", "only a prefix", "zeros"}
+    assert any(note.startswith("1 file left out: not DICOM") for note in report.notes)
 
 
 @pytest.mark.parametrize("syntax", [uids.ExplicitVRLittleEndian, uids.DeflatedExplicitVRLittleEndian, uids.RLELossless])

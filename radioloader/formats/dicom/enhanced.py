@@ -134,6 +134,7 @@ def _frame(
         thickness=depth_of(measures),
         kind=tuple(kind.items()),
         index=tuple(index.items()),
+        rescaled=(slope, intercept) != (1.0, 0.0) or groups.get("PixelValueTransformationSequence") is not None,
     )
 
 

@@ -102,6 +102,7 @@ class Frame:
         kind: What makes frames pictures of different things, by name: ``"component"`` (magnitude, phase, ...), ``"echo"``, ...
         index: What orders pictures of the same thing at one position, by name: ``"time"``, ``"b-value"``, ...
         tile: Which part of the frame.
+        rescaled: Whether the header has a rescale at all.
     """
 
     path: str
@@ -119,6 +120,7 @@ class Frame:
     kind: tuple[tuple[str, str], ...]
     index: tuple[tuple[str, float | str], ...]
     tile: Tile | None = None
+    rescaled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,7 @@ class Instance:
         sop: SOPInstanceUID.
         sop_class: SOPClassUID.
         size: Bytes of the file.
+        modified: When it was last changed, in ns.
         frames: The frames of an image.
         problem: Why the image cannot be used; empty when it can.
         names: Of a label: number and name of each structure; only in memory and in messages.
@@ -152,6 +155,7 @@ class Instance:
     images: tuple[str, ...] = ()
     pictures: frozenset[str] = frozenset()
     frame_of_reference: str = ""
+    modified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from radioloader.formats.dicom.meaning import indexes, kinds
 from radioloader.formats.dicom.mosaic import is_mosaic, mosaic_frames
 from radioloader.formats.dicom.references import references
 from radioloader.formats.dicom.tags import TECHNICAL, technical_values
-from radioloader.formats.dicom.values import depth_of, integer, number, text, vector
+from radioloader.formats.dicom.values import depth_of, has_rescale, integer, number, text, vector
 from radioloader.formats.dicom.view import HeaderView
 
 __all__ = ["open_dataset", "quiet", "read_instance", "read_instances"]
@@ -50,12 +50,17 @@ VOLUMES = {
 """Storage classes (PS3.4 B.5) whose frames have a place in the patient. Others are looked at as well when they give one."""
 
 _UNDEFINED = b"\xff\xff\xff\xff"
+_NAMED = (".dcm", ".dicom", ".ima")
+"""Suffixes of DICOM files, besides none at all."""
+
 _MEMORY_LIMIT = 2**31
 _INFLATION = 100
 """A deflated file of more than _MEMORY_LIMIT bytes when inflated is not read (the whole of it has to be inflated before its header can be
 read), nor one of more than four times _FREE_BYTES that grows more than _INFLATION-fold: pictures do not."""
 
 _FREE_BYTES = 64 * 2**20
+_PADDING = 1024
+"""Bytes that may follow the last pixel; an eighth of the pixels where that is less."""
 _RATIO = 1000
 """A frame or a file that decodes to more than _FREE_BYTES must have a _RATIO-th of that in the file. (A black slice of 512x512 in JPEG 2000
 takes some 100 bytes, a 5,000th: small ones are free.)"""
@@ -98,7 +103,7 @@ def read_instance(path: str, keep_tags: Iterable[str] = (), known: _Known | None
         with open(path, "rb") as stream:
             start = stream.read(132)
             if start[128:] != b"DICM" and not _without_preamble(start):
-                return Ignored(path, "not DICOM" if start else "empty file")
+                return _no_dicom(path, start)
             return _read(path, stream, keep_tags, {} if known is None else known, marked=start[128:] == b"DICM")
     except OSError as error:
         return Ignored(path, f"cannot be read: {error.strerror or error}", broken=True)
@@ -106,6 +111,16 @@ def read_instance(path: str, keep_tags: Iterable[str] = (), known: _Known | None
         return Ignored(path, "its header does not fit into memory", broken=True)
     except Exception as error:  # what pydicom raises for damage is not documented
         return Ignored(path, f"broken DICOM: {type(error).__name__}: {_short(error)}", broken=True)
+
+
+def _no_dicom(path: str, start: bytes) -> Ignored:
+    """A file that is no DICOM. One that is empty, cut off in its preamble, or of zeros where the mark should be is a copy that failed: it
+    could be a slice that nobody would miss at the end of a stack."""
+    suffix = os.path.splitext(path)[1].lower()
+    named = suffix in _NAMED or suffix[1:].isdigit()  # the end of a UID
+    if (named and len(start) < 132) or ((named or not suffix) and start and not any(start)):
+        return Ignored(path, "broken: cut off, or nothing but zeros" if start else "broken: an empty file", broken=True)
+    return Ignored(path, "not DICOM" if start else "empty file")
 
 
 def _short(error: Exception) -> str:
@@ -177,10 +192,11 @@ def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], known: _Known, 
         )
     facts = known[key]
     sop = text(dataset, "SOPInstanceUID")
-    size = os.path.getsize(path)
+    status = os.fstat(stream.fileno())
+    size, modified = status.st_size, status.st_mtime_ns
     if sop_class in _SEG or sop_class == _RTSTRUCT:
         what = "seg" if sop_class in _SEG else "rtstruct"
-        return Instance(path, facts, what, sop, sop_class, size, **references(dataset, what))
+        return Instance(path, facts, what, sop, sop_class, size, modified=modified, **references(dataset, what))
     if sop_class not in VOLUMES and not (text(dataset, "Rows") and _has_place(dataset)):
         return Ignored(path, _class_name(sop_class, facts.modality))
     if sop_class.startswith("1.2.840.10008.5.1.4.1.1.481."):
@@ -191,7 +207,7 @@ def _read(path: str, stream: BinaryIO, keep_tags: Iterable[str], known: _Known, 
         _check_pixels(stream, dataset, size, frames)
     except FormatError as error:
         problem, frames = str(error), []
-    return Instance(path, facts, "image", sop, sop_class, size, tuple(frames), problem)
+    return Instance(path, facts, "image", sop, sop_class, size, tuple(frames), problem, modified=modified)
 
 
 def _has_place(dataset: Any) -> bool:
@@ -240,6 +256,7 @@ def _frames(path: str, dataset: Any, sop: str, syntax: str) -> list[Frame]:
         thickness=depth_of(dataset),
         kind=kinds(dataset),
         index=indexes(dataset),
+        rescaled=has_rescale(dataset),
     )
     return [frame]
 
@@ -326,6 +343,9 @@ def _check_pixels(stream: BinaryIO, dataset: Any, size: int, frames: list[Frame]
         length = int.from_bytes(head[8:12] if explicit else head[4:8], order)  # type: ignore[arg-type]
         if length == int.from_bytes(_UNDEFINED, "little"):
             raise FormatError("its pixels are compressed, but it does not say how (TransferSyntaxUID)")
+        # A pixel size that the header lies about must not pass; real files pad their pixels by a few bytes.
+        if length > promised + max(1, min(_PADDING, promised // 8)):
+            raise FormatError(f"its pixels take {length} bytes, more than the {promised} for {what}")
         if length < promised:
             raise FormatError(f"its pixels take {length} bytes, expected {promised} for {what}")
         available = size - start

@@ -7,7 +7,10 @@ from typing import Any
 
 from radioloader.formats.dicom.values import integer, moment, number, seconds, text
 
-__all__ = ["diffusion_direction", "image_type", "indexes", "kind_name", "kinds"]
+NUMBERS = ("echo", "inversion", "flip", "kvp", "thickness")
+"""Kinds that are numbers, which scanners write with some jitter from slice to slice."""
+
+__all__ = ["NUMBERS", "diffusion_direction", "image_type", "indexes", "kind_name", "kinds"]
 
 _COMPONENTS = {"0": "MAGNITUDE", "1": "PHASE", "2": "REAL", "3": "IMAGINARY"}
 _NAMES = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary", "PHASE MAP": "phase"}
@@ -37,13 +40,19 @@ def kinds(dataset: Any) -> tuple[tuple[str, str], ...]:
     """What must be equal for frames to share a volume, by name; only what the header holds.
 
     Image type (magnitude, phase, maps, localizers: PS3.3 C.7.6.1.1.2, C.8.3.1), echo, inversion time, flip angle, tube voltage, units,
-    reconstruction kernel.
+    slice thickness, reconstruction kernel and filter.
     """
     found = {"type": image_type(dataset), "component": text(dataset, "ComplexImageComponent")}
     private = _private(dataset, 0x0043, "GEMS_PARM_01", 0x2F)
     if private is not None:
         found["component"] = _COMPONENTS.get(str(private), "")
-    for name, keyword in (("echo", "EchoTime"), ("inversion", "InversionTime"), ("flip", "FlipAngle"), ("kvp", "KVP")):
+    for name, keyword in (
+        ("echo", "EchoTime"),
+        ("inversion", "InversionTime"),
+        ("flip", "FlipAngle"),
+        ("kvp", "KVP"),
+        ("thickness", "SliceThickness"),
+    ):
         value = dataset.get(keyword)
         if value not in (None, ""):
             found[name] = f"{number(dataset, keyword, 0.0):.4g}"
@@ -52,6 +61,7 @@ def kinds(dataset: Any) -> tuple[tuple[str, str], ...]:
         found["echo number"] = str(echo)
     found["units"] = text(dataset, "Units")
     found["kernel"] = text(dataset, "ConvolutionKernel")
+    found["filter"] = text(dataset, "FilterType")
     return tuple((name, value) for name, value in found.items() if value)
 
 

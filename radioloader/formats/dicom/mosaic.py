@@ -15,7 +15,7 @@ import numpy as np
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame, Pixels, Tile
 from radioloader.formats.dicom.meaning import image_type, indexes, kinds
-from radioloader.formats.dicom.values import depth_of, integer, number, text, vector
+from radioloader.formats.dicom.values import depth_of, has_rescale, integer, number, text, vector
 
 __all__ = ["csa_values", "is_mosaic", "mosaic_frames"]
 
@@ -71,6 +71,7 @@ def mosaic_frames(path: str, dataset: Any, sop: str, pixels: Pixels) -> list[Fra
         "orientation": orientation,
         "spacing": spacing,
         "pixels": pixels,
+        "rescaled": has_rescale(dataset),
         "slope": number(dataset, "RescaleSlope", 1.0),
         "intercept": number(dataset, "RescaleIntercept", 0.0),
         "instance": integer(dataset, "InstanceNumber"),

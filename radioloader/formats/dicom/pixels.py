@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from radioloader.formats.dicom.stacks import picture_of
 from radioloader.formats.dicom.suv import suv_factor
 from radioloader.formats.dicom.volumes import DicomVolume
 
-__all__ = ["DicomVoxels", "hash_files", "read_volume", "source_grid"]
+__all__ = ["DicomVoxels", "check_unchanged", "hash_files", "read_volume", "source_grid"]
 
 _IN_MEMORY = 64 * 2**20
 _SLAB = 16
@@ -81,7 +82,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     with quiet():
         times = range(len(volume.slices[0]))
         # One run over all frames: a file of many frames is opened once.
-        decoded = _decode([places[t] for t in times for places in volume.slices], hashes)
+        decoded = _decode([places[t] for t in times for places in volume.slices], hashes, volume.stamps)
         for t in times:
             target = voxels[..., t] if fourth else voxels
             frames = [places[t] for places in volume.slices]
@@ -154,13 +155,32 @@ def _fits(*values: float) -> bool:
     return min(values) >= -(2**15) and max(values) < 2**15
 
 
-def _decode(frames: Sequence[Frame], hashes: dict[str, str]) -> Iterator[npt.NDArray[Any]]:
+def check_unchanged(path: str, file: IO[bytes], stamp: tuple[int, int] | None) -> None:
+    """That a file is still the one whose header was read: its geometry and its patient are those of that header.
+
+    Args:
+        path: For the message.
+        file: It, open.
+        stamp: Size in bytes and time of the last change in ns; None: unknown.
+
+    Raises:
+        FormatError: It was changed.
+    """
+    status = os.fstat(file.fileno())
+    if stamp is not None and stamp != (status.st_size, status.st_mtime_ns):
+        raise FormatError(f"{path}: it was changed after its header had been read; run the same command again")
+
+
+def _decode(
+    frames: Sequence[Frame], hashes: dict[str, str], stamps: Mapping[str, tuple[int, int]]
+) -> Iterator[npt.NDArray[Any]]:
     """Each frame's pixels (rows, columns), stored values; the hash of each file goes into ``hashes``."""
     for path, group in groupby(frames, key=lambda frame: frame.path):
         mine = list(group)
         try:
             stream: BinaryIO
             with open(path, "rb") as file:
+                check_unchanged(path, file, stamps.get(path))
                 stream = file
                 size = file.seek(0, 2)
                 file.seek(0)
@@ -260,7 +280,9 @@ def _check_copies(volume: DicomVolume, hashes: dict[str, str]) -> None:
     for (path, other), frames in pairs.items():
         theirs: dict[str, str] = {}
         decoded = zip(
-            _decode([frame for frame, _ in frames], {}), _decode([copy for _, copy in frames], theirs), strict=True
+            _decode([frame for frame, _ in frames], {}, {}),
+            _decode([copy for _, copy in frames], theirs, {}),
+            strict=True,
         )
         for mine, copied in decoded:
             if theirs[other] == hashes[path]:

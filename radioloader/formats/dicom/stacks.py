@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from radioloader.errors import FormatError
+from radioloader.formats.dicom.fourth_axis import (
+    CATEGORIES,
+    CLOCKS,
+    EVERYTHING,
+    by_category,
+    by_clock,
+    sortable,
+    uneven,
+    values_of,
+)
 from radioloader.formats.dicom.frames import Frame
 from radioloader.formats.dicom.geometry import LPS_TO_RAS, axes_of, normal_of, slice_offsets
-from radioloader.formats.dicom.meaning import kind_name
+from radioloader.formats.dicom.meaning import NUMBERS, kind_name
+from radioloader.formats.dicom.stack import Dimension, Stack
 
 __all__ = ["Dimension", "Stack", "make_stacks", "picture_of", "without_copies"]
 
@@ -22,60 +34,12 @@ _MOST_DIRECTIONS = 1000
 _SPACING = 1e-4
 """PixelSpacing of slices of one stack agrees within this part of it: 0.05 mm over 500 mm."""
 _SAME_PLACE_MM = 0.01
+"""Frames this close are at one place; a hundredth of a pixel where that is less (micro-CT)."""
+_JITTER = 0.002
+"""Of its value: an echo time, an angle or a thickness that differs by less is the same."""
 _SLAB = 0.25
 """Of the width of a picture: frames of one plane that lie further apart than this are pictures of different parts of the body."""
 _PLANES = ("sagittal", "coronal", "axial")
-
-_CATEGORIES = (
-    ("b-value", ("b-value", "direction")),
-    ("time", ("temporal position",)),
-    ("cardiac phase", ("trigger",)),
-    ("time", ("frame reference",)),
-    ("acquisition", ("acquisition",)),
-    ("dimension", ("dimensions",)),
-)
-"""What a fourth axis is made of: its name, and the values that every place must have once each."""
-_CLOCKS = (("cardiac phase", "trigger"), ("time", "time"), ("time", "content time"))
-"""Times differ from slice to slice (and delays with the heart rate); what counts is their order at each place."""
-_ALL = ("temporal position", "trigger", "frame reference", "acquisition", "dimensions")
-_LATER = (*_ALL, "time", "content time")
-"""What tells the order of frames that are alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dimension:
-    """What the fourth axis of a volume is.
-
-    Attributes:
-        name: ``"time"``, ``"b-value"``, ``"cardiac phase"``, ``"acquisition"``, or ``"dimension"``: what DimensionIndexValues tell apart.
-        values: One for each step: numbers of temporal positions or acquisitions, or seconds from the first; delays after the trigger in ms
-            (from the first, where they follow the heart rate); b-values in s/mm2 and their direction.
-    """
-
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Frames for one volume, slice by slice.
-
-    Attributes:
-        name: What tells it from the other stacks of its series, such as ``"echo2"``; empty when it is the only one.
-        slices: The frames of each place, in the order of the fourth axis; places along the normal.
-        dimension: The fourth axis; None where there is none.
-        problem: Why it is no volume; empty when it may be one.
-    """
-
-    name: str
-    slices: tuple[tuple[Frame, ...], ...]
-    dimension: Dimension | None = None
-    problem: str = ""
-
-    @property
-    def frames(self) -> list[Frame]:
-        """All frames."""
-        return [frame for places in self.slices for frame in places]
 
 
 def without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[tuple[Frame, Frame]]]:
@@ -108,8 +72,12 @@ def _said(frame: Frame) -> tuple[Hashable, ...]:
     return tuple(float(f"{value:.6g}") + 0.0 for value in numbers), size
 
 
-def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
+def make_stacks(frames: Sequence[Frame], modality: str = "") -> list[Stack]:
     """Split the frames of a series.
+
+    Args:
+        frames: All of them.
+        modality: Its Modality. Passes of MR interleave their slices; those of CT do not.
 
     Raises:
         FormatError: Its frames lie in several frames of reference, so their places cannot be compared (PS3.3 C.7.4.1), or look in more
@@ -120,6 +88,7 @@ def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
         raise FormatError(
             f"its frames lie in {len(references)} frames of reference: where they lie relative to each other is unknown"
         )
+    same = _without_jitter(frames)
     groups: dict[Hashable, list[Frame]] = {}
     directions: list[tuple[float, ...]] = []
     spacings: list[tuple[float, ...]] = []
@@ -129,12 +98,27 @@ def make_stacks(frames: Sequence[Frame]) -> list[Stack]:
         if direction >= _MOST_DIRECTIONS:
             raise FormatError(f"its frames look in more than {_MOST_DIRECTIONS} directions")
         spacing = _nearest(spacings, frame.spacing, [_SPACING * value for value in frame.spacing])
-        groups.setdefault((direction, spacing, _size(frame), frame.kind), []).append(frame)
+        groups.setdefault((direction, spacing, _size(frame), same[frame.kind]), []).append(frame)
     keys = sorted(groups, key=repr)
     names = _names([groups[key][0] for key in keys])
-    stacks = [stack for key, name in zip(keys, names, strict=True) for stack in _arrange(groups[key], name)]
+    stacks = [stack for key, name in zip(keys, names, strict=True) for stack in _arrange(groups[key], name, modality)]
     # echo2 comes before echo10.
     return sorted(stacks, key=lambda stack: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", stack.name)])
+
+
+def _without_jitter(frames: Sequence[Frame]) -> dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """The kinds of frames, each with numbers that differ by jitter alone made the same."""
+    kinds = {frame.kind for frame in frames}
+    same: dict[tuple[str, str], str] = {}
+    for name in NUMBERS:
+        values = {value for kind in kinds for key, value in kind if key == name}
+        first, start = "", -np.inf
+        for value in sorted(values, key=_numeric):
+            number = _numeric(value)[0]
+            if not number - start <= _JITTER * abs(number):
+                first, start = value, number
+            same[name, value] = first
+    return {kind: tuple((name, same.get((name, value), value)) for name, value in kind) for kind in kinds}
 
 
 def _nearest(known: list[tuple[float, ...]], values: tuple[float, ...], within: Sequence[float]) -> int:
@@ -205,17 +189,21 @@ def _numeric(value: str) -> tuple[float, str]:
         return float("inf"), value
 
 
-def _arrange(frames: list[Frame], name: str) -> list[Stack]:
+def _same_place(frame: Frame) -> float:
+    return min(_SAME_PLACE_MM, 0.01 * min(frame.spacing))
+
+
+def _arrange(frames: list[Frame], name: str, modality: str) -> list[Stack]:
     """One stack, or several where acquisitions overlap."""
     places = _places(frames)
-    displaced = [place for place in places if _spread(place) > _SAME_PLACE_MM]
+    displaced = [place for place in places if _spread(place) > _same_place(frames[0])]
     if displaced:
         slabs = _slabs(frames)
         if len(slabs) > 1:
             return [
                 stack
                 for number, slab in enumerate(slabs, 1)
-                for stack in _arrange(slab, "_".join(filter(None, (name, f"slab{number}"))))
+                for stack in _arrange(slab, "_".join(filter(None, (name, f"slab{number}"))), modality)
             ]
         return [
             Stack(
@@ -229,22 +217,33 @@ def _arrange(frames: list[Frame], name: str) -> list[Stack]:
         ]
     counts = {len(place) for place in places}
     if counts == {1}:
-        return [Stack(name, tuple(tuple(place) for place in places))]
+        return _single(places, name, modality)
     if len(counts) == 1:
-        for axis, keys in _CATEGORIES:
-            found = _by_category(places, axis, keys)
+        for axis, keys in CATEGORIES:
+            found = by_category(places, axis, keys)
             if found is not None:
                 return [replace(found, name=name)]
-        for axis, key in _CLOCKS:
-            found = _by_clock(places, axis, key)
+        if len({values_of(frame, ("b-value", "direction")) for frame in frames}) > 1:
+            return [
+                Stack(
+                    name,
+                    tuple((frame,) for place in places for frame in place),
+                    problem=(
+                        "several frames of one b-value lie at each place, and nothing tells which of them belong together (directions, "
+                        "acquisitions, times and InstanceNumber are missing or say different things)"
+                    ),
+                )
+            ]
+        for axis, key in CLOCKS:
+            found = by_clock(places, axis, key)
             if found is not None:
                 return [replace(found, name=name)]
-        found = _by_category(places, "time", _ALL)
+        found = by_category(places, "time", EVERYTHING)
         if found is not None:
             return [replace(found, name=name)]
     else:
-        for axis, keys in _CATEGORIES:
-            stacks = _uneven(places, axis, keys, name)
+        for axis, keys in CATEGORIES:
+            stacks = uneven(places, axis, keys, name)
             if stacks is not None:
                 return stacks
     # Nothing tells them apart: slices that are there twice.
@@ -257,7 +256,7 @@ def _places(frames: list[Frame]) -> list[list[Frame]]:
     places: list[list[Frame]] = []
     last = -np.inf
     for k in order:
-        if offsets[k] - last > _SAME_PLACE_MM:
+        if offsets[k] - last > _same_place(frames[0]):
             places.append([])
             last = offsets[k]
         places[-1].append(frames[k])
@@ -270,10 +269,8 @@ def _slabs(frames: list[Frame]) -> list[list[Frame]]:
     rows, columns = picture_of(frames[0])
     between_rows, between_columns = frames[0].spacing
     positions = np.array([frame.position for frame in frames])
-    corners = np.stack([positions @ row, positions @ column], axis=1) / [
-        columns * between_columns,
-        rows * between_rows,
-    ]
+    size = np.maximum([columns * between_columns, rows * between_rows], _SAME_PLACE_MM**3)
+    corners = np.stack([positions @ row, positions @ column], axis=1) / size
     slabs: list[list[int]] = []
     for k in np.lexsort(corners.T[::-1]):
         home = next((slab for slab in slabs if np.abs(corners[k] - corners[slab[0]]).max() < _SLAB), None)
@@ -289,74 +286,20 @@ def _spread(place: Sequence[Frame]) -> float:
     return float(np.linalg.norm(positions - positions[0], axis=1).max())
 
 
-def _values(frame: Frame, keys: Sequence[str]) -> tuple[float | str, ...]:
-    known = dict(frame.index)
-    return tuple(known.get(key, "") for key in keys)
-
-
-def _by_category(places: list[list[Frame]], axis: str, keys: Sequence[str]) -> Stack | None:
-    """The stack whose fourth axis are the values of ``keys``, when every place has the same ones and they tell its frames apart."""
-    wanted = Counter(_values(frame, keys) for frame in places[0])
-    # Averages of one b-value and direction are alike, so their order does not matter; anything else must be told apart.
-    repeats = axis == "b-value"
-    if len(wanted) < 2 or (not repeats and max(wanted.values()) > 1):
-        return None
-    if any(Counter(_values(frame, keys) for frame in place) != wanted for place in places):
-        return None
-    slices = tuple(
-        tuple(sorted(place, key=lambda frame: (_sortable(_values(frame, (*keys, *_LATER))), frame.instance or 0)))
-        for place in places
-    )
-    values = tuple(" ".join(_shown(value) for value in _values(frame, keys) if value != "") for frame in slices[0])
-    return Stack("", slices, Dimension(axis, values))
-
-
-def _by_clock(places: list[list[Frame]], axis: str, key: str) -> Stack | None:
-    """The stack whose fourth axis is the order in time at each place."""
-    slices = []
-    for place in places:
-        clocks = [_values(frame, (key,))[0] for frame in place]
-        if "" in clocks or len(set(clocks)) < len(clocks):
-            return None
-        slices.append(tuple(sorted(place, key=lambda frame: _sortable(_values(frame, (key,))))))
-    start = float(_values(slices[0][0], (key,))[0])
-    # Seconds from the first: the time of day is nobody's business.
-    values = tuple(_shown(float(_values(frame, (key,))[0]) - start) for frame in slices[0])
-    return Stack("", tuple(slices), Dimension(axis, values))
-
-
-def _uneven(places: list[list[Frame]], axis: str, keys: Sequence[str], name: str) -> list[Stack] | None:
-    """Stacks of frames of which places have different numbers, when ``keys`` tell what belongs together."""
-    groups: dict[tuple[float | str, ...], list[list[Frame]]] = {}
-    for place in places:
-        values = [_values(frame, keys) for frame in place]
-        if len(set(values)) < len(values):
-            return None
-        for value, frame in zip(values, place, strict=True):
-            groups.setdefault(value, []).append([frame])
-    if len(groups) < 2:
-        return None
-    ordered = sorted(groups, key=_sortable)
-    whole = [value for value in ordered if len(groups[value]) == len(places)]
-    if len(whole) < 2 and axis == "acquisition":
-        # Scans of different extents under one series
-        return [
-            Stack("_".join(filter(None, (name, f"{axis}{place + 1}"))), tuple(tuple(one) for one in groups[value]))
-            for place, value in enumerate(ordered)
-        ]
-    if not whole:
-        return None
-    broken = next(value for value in ordered if value not in whole)
-    problem = (
-        f"{axis} {ordered.index(broken) + 1} of {len(ordered)} has {len(groups[broken])} slices, expected {len(places)}: the scan was "
-        "broken off, or files are missing"
-    )
-    return [Stack(name, tuple(tuple(place) for place in places), problem=problem)]
-
-
-def _sortable(values: Sequence[float | str]) -> tuple[tuple[bool, float, str], ...]:
-    return tuple((isinstance(v, str), 0.0 if isinstance(v, str) else float(v), str(v)) for v in values)
-
-
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.6g}"
+def _single(places: list[list[Frame]], name: str, modality: str) -> list[Stack]:
+    """The stack of one frame at each place; acquisitions that alternate from slice to slice are two scans, but in MR."""
+    whole = Stack(name, tuple(tuple(place) for place in places))
+    numbers = [values_of(place[0], ("acquisition",)) for place in places]
+    runs = sum(a != b for a, b in itertools.pairwise(numbers)) + 1
+    distinct = len(set(numbers))
+    if runs == distinct or distinct == len(numbers):
+        return [whole]
+    if modality == "MR":
+        return [replace(whole, notes=(f"slices of {distinct} acquisitions (AcquisitionNumber) alternate",))]
+    return [
+        Stack(
+            "_".join(filter(None, (name, f"acquisition{rank}"))),
+            tuple(tuple(place) for place, number in zip(places, numbers, strict=True) if number == value),
+        )
+        for rank, value in enumerate(sorted(set(numbers), key=sortable), 1)
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from radioloader.errors import FormatError
 
-__all__ = ["depth_of", "integer", "item", "moment", "number", "seconds", "text", "vector"]
+__all__ = ["depth_of", "has_rescale", "integer", "item", "moment", "number", "seconds", "text", "vector"]
 
 
 _FAR = 1e9
@@ -79,6 +79,11 @@ def depth_of(dataset: Any) -> float:
     SpacingBetweenSlices may be negative in nuclear medicine (PS3.3 C.8.4.14) and tells a direction then, which positions tell as well.
     """
     return abs(number(dataset, "SpacingBetweenSlices", 0.0)) or number(dataset, "SliceThickness", 0.0)
+
+
+def has_rescale(dataset: Any) -> bool:
+    """Whether the header says what stored values mean, whatever it says."""
+    return any(dataset.get(keyword) not in (None, "") for keyword in ("RescaleSlope", "RescaleIntercept"))
 
 
 def item(dataset: Any, keyword: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,6 +79,7 @@ class DicomVolume:
         resample: ``""``, ``"tilt"`` or ``"spacing"``.
         problem: Why it cannot be ingested; empty when it can.
         notes: What a user should know.
+        stamps: Size in bytes and time of the last change in ns of its files, as they were when their headers were read.
     """
 
     facts: SeriesFacts
@@ -95,6 +96,7 @@ class DicomVolume:
     resample: str = ""
     problem: str = ""
     notes: tuple[str, ...] = ()
+    stamps: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -143,7 +145,7 @@ def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolum
     if missing:
         more = f" (and {len(missing) - 1} more of this series)" if len(missing) > 1 else ""
         return [replace(whole, problem=f"{missing[0].path}: {missing[0].problem}{more}")]
-    sizes = {instance.path: instance.size for instance in instances}
+    stamps = {instance.path: (instance.size, instance.modified) for instance in instances}
     try:
         frames, copies = without_copies([frame for instance in instances for frame in instance.frames])
         if copies:
@@ -152,18 +154,26 @@ def volumes_of(instances: Sequence[Instance], policy: Policy) -> list[DicomVolum
         patients = {instance.facts.patient for instance in instances}
         if len(patients) > 1:
             raise FormatError("its files belong to different patients (PatientID)")
-        stacks = make_stacks(frames)
+        if len({instance.facts.study for instance in instances}) > 1:
+            raise FormatError(
+                "its files belong to different studies (StudyInstanceUID), though a series is part of one (PS3.3 A.1.2)"
+            )
+        stacks = make_stacks(frames, first.facts.modality)
     except FormatError as error:
         return [replace(whole, problem=f"{whole.describe()}: {error}")]
     return [
         replace(volume, notes=(*notes, *volume.notes))
         for stack in stacks
-        for volume in _apply(stack, replace(whole, kind=stack.name), policy, sizes, copies)
+        for volume in _apply(stack, replace(whole, kind=stack.name), policy, stamps, copies)
     ]
 
 
 def _apply(
-    stack: Stack, base: DicomVolume, policy: Policy, sizes: dict[str, int], copies: Sequence[tuple[Frame, Frame]]
+    stack: Stack,
+    base: DicomVolume,
+    policy: Policy,
+    stamps: Mapping[str, tuple[int, int]],
+    copies: Sequence[tuple[Frame, Frame]],
 ) -> list[DicomVolume]:
     paths = sorted({frame.path for frame in stack.frames})
     mine = set(stack.frames)
@@ -172,11 +182,14 @@ def _apply(
         folder=os.path.dirname(paths[0]) if len(paths) > 1 else paths[0],
         files=len(paths),
         copies=tuple(pair for pair in copies if pair[0] in mine),
+        notes=stack.notes,
+        stamps={path: stamps[path] for path in paths},
     )
     if stack.problem:
         return [replace(base, problem=f"{base.describe()}: {stack.problem}")]
     try:
-        _check_size(stack, sum(sizes[path] for path in paths))
+        base = replace(base, notes=(*base.notes, *_rescale_notes(stack, base.facts)))
+        _check_size(stack, sum(stamps[path][0] for path in paths))
         layout = lay_out([place[0] for place in stack.slices], policy.tolerance_mm)
     except FormatError as error:
         return [replace(base, problem=f"{base.describe()}: {error}")]
@@ -216,9 +229,27 @@ def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
         sop_class=base.sop_class,
         slices=tuple(tuple((frame.sop, frame.number) for frame in places) for places in slices),
     )
-    return replace(
-        base, slices=slices, grid=grid, verdict=replace(layout.verdict, rescale=rescale), dimension=stack.dimension
-    )
+    axis = stack.dimension
+    notes = () if axis is None else (f"the fourth axis is {axis.name}, of {len(axis.values)} steps",)
+    verdict = replace(layout.verdict, rescale=rescale)
+    return replace(base, slices=slices, grid=grid, verdict=verdict, dimension=axis, notes=(*base.notes, *notes))
+
+
+def _rescale_notes(stack: Stack, facts: SeriesFacts) -> tuple[str, ...]:
+    """What is to say of frames without RescaleSlope and RescaleIntercept, which CT must have (PS3.3 C.8.2.1).
+
+    Raises:
+        FormatError: Some have them: what the others mean is unknown.
+    """
+    without = [frame for frame in stack.frames if not frame.rescaled]
+    if without and any((frame.slope, frame.intercept) != (1.0, 0.0) for frame in stack.frames):
+        raise FormatError(
+            f"{without[0].path} has no RescaleSlope and RescaleIntercept ({len(without)} of {len(stack.frames)} frames have none): what "
+            "its values mean is unknown"
+        )
+    if without and facts.modality == "CT":
+        return ("its files have no RescaleSlope and RescaleIntercept: the values may not be Hounsfield units",)
+    return ()
 
 
 def _irregular(stack: Stack, base: DicomVolume, whole: DicomVolume, policy: Policy) -> list[DicomVolume]:

@@ -395,7 +395,7 @@ def test_thousands_of_frames_are_laid_out_quickly() -> None:
     frames = frames_of(affine, 5000)
     (stack,) = make_stacks(frames[::-1])
     assert [frame.path for frame in stack.frames] == [frame.path for frame in frames]
-    apart = [replace(frame, kind=(("echo", f"{k}"),)) for k, frame in enumerate(frames)]
+    apart = [replace(frame, kind=(("echo", f"{1.003**k:.9g}"),)) for k, frame in enumerate(frames)]
     assert len({stack.name for stack in make_stacks(apart)}) == 5000
     angles = np.linspace(0, np.pi, 5000)
     turned = [

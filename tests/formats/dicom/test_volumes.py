@@ -209,9 +209,8 @@ def test_stations_that_overlap_can_be_split(tmp_path: Path) -> None:
     voxels, affine = real_volume((12, 10, 12))
     write_series(tmp_path, voxels[..., :7], affine, acquisition=1)
     write_series(tmp_path, voxels[..., 4:], moved(affine, 4.5), acquisition=2)
-    (whole,) = volumes(tmp_path)
-    assert "irregular" in whole.problem
-    first, second = volumes(tmp_path, on_irregular="split")
+    first, second = volumes(tmp_path)
+    assert (first.name, second.name) == ("acquisition1", "acquisition2")
     assert np.array_equal(read_volume(first).voxels, voxels[..., :7])
     assert np.array_equal(read_volume(second).voxels, voxels[..., 4:])
     assert np.allclose(affine_of(second), moved(affine, 4.5), atol=1e-5)
@@ -352,3 +351,77 @@ def test_a_tilt_is_refused_where_slices_are_missing_too(tmp_path: Path, on_irreg
     assert not volumes(tmp_path, on_irregular=on_irregular)[0].problem
     (volume,) = volumes(tmp_path, on_irregular=on_irregular, on_tilt="error")
     assert "15.00 degrees, which on_tilt='error' refuses" in volume.problem
+
+
+def test_one_series_of_two_studies_is_refused(tmp_path: Path) -> None:
+    """As anonymisers make them that give every series one UID."""
+    voxels, affine = real_volume((12, 10, 6))
+    write_series(tmp_path, voxels, affine, study="a")
+    write_series(tmp_path, voxels, moved(affine, 6 * 4.2), study="b")
+    (volume,) = volumes(tmp_path)
+    assert "belong to different studies (StudyInstanceUID)" in volume.problem
+
+
+@pytest.mark.parametrize("missing", ["one", "all", "none"])
+def test_ct_without_a_rescale(tmp_path: Path, missing: str) -> None:
+    voxels, affine = real_volume((12, 10, 6))
+
+    def extra(ds: Dataset, k: int) -> None:
+        if missing == "all" or (missing == "one" and k == 3):
+            del ds.RescaleSlope, ds.RescaleIntercept
+
+    write_series(tmp_path, voxels, affine, intercept=-1024.0, extra=extra)
+    (volume,) = volumes(tmp_path)
+    assert ("has no RescaleSlope and RescaleIntercept (1 of 6 frames have none)" in volume.problem) is (
+        missing == "one"
+    )
+    said = [note for note in volume.notes if "may not be Hounsfield units" in note]
+    assert len(said) == (missing == "all")
+    if missing != "one":
+        wanted = voxels if missing == "all" else voxels - 1024
+        assert np.array_equal(read_volume(volume).voxels, wanted)
+
+
+def test_a_fourth_axis_is_told_of(tmp_path: Path) -> None:
+    voxels, affine = real_volume((12, 10, 6))
+    write_series(tmp_path, np.stack([voxels, voxels + 1, voxels + 2], axis=3), affine, modality="MR")
+    (volume,) = volumes(tmp_path)
+    assert volume.notes == ("the fourth axis is time, of 3 steps",)
+
+
+def test_slices_a_few_micrometres_apart_are_slices(tmp_path: Path) -> None:
+    voxels, affine = real_volume((12, 10, 6))
+    small = affine.copy()
+    small[:3, :3] /= 1000
+    write_series(tmp_path, voxels, small)
+    volume = one(tmp_path)
+    assert volume.shape == (12, 10, 6)
+    assert np.array_equal(read_volume(volume).voxels, voxels)
+
+
+def test_slices_of_other_thickness_are_another_volume(tmp_path: Path) -> None:
+    """Two reconstructions under one series, of which only this tells."""
+    voxels, affine = real_volume((12, 10, 6))
+    for thickness in (1, 2):
+        write_series(
+            tmp_path,
+            voxels + thickness,
+            affine,
+            extra=lambda ds, k, thickness=thickness: setattr(ds, "SliceThickness", thickness),
+        )
+    found = {volume.name: read_volume(volume).voxels for volume in volumes(tmp_path)}
+    assert set(found) == {"thickness1", "thickness2"}
+    for thickness in (1, 2):
+        assert np.array_equal(found[f"thickness{thickness}"], voxels + thickness)
+
+
+@pytest.mark.parametrize(("columns", "bits"), [(20, 16), (40, 8)])
+def test_pixels_that_take_more_than_the_header_says_are_refused(tmp_path: Path, columns: int, bits: int) -> None:
+    voxels, affine = real_volume((40, 36, 3))
+
+    def extra(ds: Dataset, k: int) -> None:
+        ds.Columns, ds.BitsAllocated, ds.BitsStored, ds.HighBit = columns, bits, bits, bits - 1
+
+    write_series(tmp_path, voxels, affine, extra=extra)
+    (volume,) = volumes(tmp_path)
+    assert "its pixels take 2880 bytes, more than the 1440 for" in volume.problem
