@@ -43,37 +43,64 @@ def matches_any(names: Iterable[tuple[int, str]], structures: Mapping[str, int])
 
 
 def find_image(label: Instance, volumes: Sequence[DicomVolume]) -> tuple[DicomVolume | None, str]:
-    """The volume that a label refers to, or None and why there is none."""
-    of_series = [volume for volume in volumes if volume.facts.series in label.images]
-    if not of_series and label.images:
-        return None, (
-            f"it refers to the series {', '.join(label.images)}, of which there is no usable volume among the files; give the folder that "
-            "holds it"
-        )
-    if not of_series:
-        of_series = [
-            volume
-            for volume in volumes
-            if volume.grid is not None
-            and label.frame_of_reference
-            and volume.grid.frame_of_reference == label.frame_of_reference
-        ]
-        if not of_series:
-            return (
-                None,
-                "it does not say which images it is about (no referenced series, no frame of reference that fits)",
+    """The volume that a label refers to, or None and why there is none. Reasons name files, no UIDs: those may be pseudonymised."""
+    found = [volume for volume in volumes if volume.facts.series in label.images]
+    if found:
+        own = [volume for volume in found if not _other_patient(label, volume)]
+        if not own:
+            return None, (
+                "it says that it is of another patient (PatientID or its issuer) than the images of the series that it refers to, "
+                f"{found[0].describe()}; find out whose it is, and correct the PatientID or the reference"
             )
+        found = own
+    elif label.images:
+        return None, (
+            f"it refers to {'a series' if len(label.images) == 1 else f'{len(label.images)} series'} of which there is no usable volume "
+            "among the files; give the folder that holds it"
+        )
+    else:
+        found, reason = _of_frame(label, volumes)
+        if not found:
+            return None, reason
     shared = [
         sum(sop in label.pictures for slices in volume.grid.slices for sop, _ in slices)
         if volume.grid is not None
         else 0
-        for volume in of_series
+        for volume in found
     ]
-    best = [volume for volume, count in zip(of_series, shared, strict=True) if count == max(shared)]
-    if len(best) > 1 and len({_grid_key(volume) for volume in best}) > 1:
-        names = ", ".join(repr(volume.name or volume.facts.series) for volume in best)
+    best = [volume for volume, count in zip(found, shared, strict=True) if count == max(shared)]
+    if len({(volume.facts.patient, volume.facts.study, *_grid_key(volume)) for volume in best}) > 1:
+        names = ", ".join(volume.describe() for volume in best)
         return None, f"it fits several volumes ({names}), and does not say which"
     return best[0], ""
+
+
+def _of_frame(label: Instance, volumes: Sequence[DicomVolume]) -> tuple[list[DicomVolume], str]:
+    """The volumes in the frame of reference of a label that names no series; or none, and why.
+
+    An anonymiser may give one frame of reference to everybody, so only volumes of the label's own patient or study count: of its study
+    where there are such.
+    """
+    frame = label.frame_of_reference
+    there = [volume for volume in volumes if frame and volume.grid and volume.grid.frame_of_reference == frame]
+    if not there:
+        return [], "it does not say which images it is about (no referenced series, no frame of reference that fits)"
+    study, patient = label.facts.study, label.facts.patient
+    own = [volume for volume in there if not _other_patient(label, volume)]
+    of_study = [volume for volume in own if study and volume.facts.study == study]
+    found = of_study or [volume for volume in own if patient[0] and volume.facts.patient[0] == patient[0]]
+    if found:
+        return found, ""
+    return [], (
+        f"it names no series, and what has its frame of reference ({there[0].describe()}) is neither of its patient (PatientID) nor of its "
+        "study; give the folder of the images that it was drawn on"
+    )
+
+
+def _other_patient(label: Instance, volume: DicomVolume) -> bool:
+    """Whether both say whose they are, and differ."""
+    pairs = zip(label.facts.patient, volume.facts.patient, strict=True)
+    return any(one and other and one != other for one, other in pairs)
 
 
 def _grid_key(volume: DicomVolume) -> tuple[object, ...]:
@@ -137,6 +164,9 @@ class DicomLabel:
         grid, _ = self.image.laid_out
         digest.update(repr(grid.shape).encode())
         digest.update(np.ascontiguousarray(grid.affine, "<f8").tobytes())
+        # Where each slice lies, and which picture it is: these can change under the same affine.
+        digest.update(np.ascontiguousarray(grid.origins, "<f8").tobytes())
+        digest.update(repr(source_grid(self.image).slices).encode())
         return digest.hexdigest()
 
     def load(self, orientation: str | None) -> Loaded:

@@ -11,8 +11,8 @@ import pytest
 
 import radioloader as rl
 from tests.formats.dicom.make import tilt, write_garbage
-from tests.formats.dicom.structures import on_slice, write_rtstruct
-from tests.ingestion.dicom_files import AFFINE, grid_of, same, series, stored, subject_of, voxels
+from tests.formats.dicom.structures import on_slice
+from tests.ingestion.dicom_files import AFFINE, grid_of, same, series, stored, subject_of, voxels, write_rtstruct
 
 Cli = Callable[..., Any]
 A, B = subject_of("study of P1"), subject_of("study of P2")

@@ -38,7 +38,8 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         assert grid is not None
         planes = {"GTV-1": range(20, 30), "Lung_L": range(40, 50)}
         drawn = {name: [on_slice(grid, z, square) for z in places] for name, places in planes.items()}
-        write_rtstruct(folder / "RS.dcm", grid, drawn)
+        whose = {"PatientID": f"P{number}"}
+        write_rtstruct(folder / "RS.dcm", grid, drawn, edit=lambda dataset, whose=whose: dataset.update(whose))
         write_series(folder / "B", voxels + number, affine, modality="MR", series="mr", description="T1 MPRAGE", **who)
     write_localizer(tmp_path / "dicom" / "P1" / "C", study="study 1")
     (tmp_path / "dicom" / "readme.txt").write_text("two patients")

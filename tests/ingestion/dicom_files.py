@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pydicom
 
 import radioloader as rl
 from radioloader.formats.dicom.grid import ImageGrid
+from tests.formats.dicom import structures
 from tests.formats.dicom.make import uid, write_series
 
 AFFINE = np.array([[-0.8, 0, 0, 31.5], [0, -0.9, 0, -12.25], [0, 0, 2.5, 7.0], [0, 0, 0, 1]])
@@ -37,6 +38,19 @@ def series(folder: Path, seed: int = 0, *, who: str = "P1", **more: Any) -> np.n
 def subject_of(study: str) -> str:
     """The id that the default rule gives to a patient with one study."""
     return f"sub-{hashlib.sha256(str(uid('study', study)).encode()).hexdigest()[:12]}"
+
+
+def write_rtstruct(
+    path: Path, grid: ImageGrid, drawn: Any, *, who: str = "P1", edit: Callable[[Any], None] | None = None, **more: Any
+) -> Path:
+    """A structure set of the patient ``who``."""
+
+    def change(dataset: Any) -> None:
+        dataset.PatientID = who
+        if edit is not None:
+            edit(dataset)
+
+    return structures.write_rtstruct(path, grid, drawn, edit=change, **more)
 
 
 def grid_of(folder: Path) -> ImageGrid:

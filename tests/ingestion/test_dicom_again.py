@@ -175,7 +175,9 @@ def test_labels_come_later(two: Path) -> None:
     grid = grid_of(two / "dicom" / "a")
     mask = voxels(3) > 0
     (two / "labels").mkdir()
-    save(seg_dataset(grid, frames_of(grid, mask)), two / "labels" / "seg")
+    dataset = seg_dataset(grid, frames_of(grid, mask))
+    dataset.PatientID = "P1"
+    save(dataset, two / "labels" / "seg")
     report = rl.ingest(
         two / "store", {"seg": [two / "labels", two / "dicom"]}, labels=["seg"], workers=1, allow_missing=True
     )

@@ -242,7 +242,7 @@ def test_damaged_labels_cost_their_subject(tmp_path: Path) -> None:
         series(folder, seed, who=who)
         grid = grid_of(folder)
         dataset = seg_dataset(grid, frames_of(grid, voxels(5) > 0))
-        dataset.SOPInstanceUID = f"1.2.3.9.{seed}"
+        dataset.SOPInstanceUID, dataset.PatientID = f"1.2.3.9.{seed}", who
         save(dataset, tmp_path / "dicom" / f"seg{seed}")
     path = tmp_path / "dicom" / "seg1"
     write_truncated(path, path, 0.9)
