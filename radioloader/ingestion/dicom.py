@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 
 from radioloader.errors import ConfigError
 from radioloader.formats.dicom.frames import Ignored, SeriesFacts
 from radioloader.formats.dicom.volumes import DicomVolume
 from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
+from radioloader.ingestion.dicom_people import DicomFound, KnownIds, People
 from radioloader.ingestion.dicom_slots import Candidate, give_slots
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_volume import DicomSeries
-from radioloader.ingestion.intake import VolumeSource
 from radioloader.ingestion.scan import (
     Scan,
     arrange,
@@ -30,31 +28,8 @@ __all__ = ["DicomFound", "find_dicom"]
 
 KnownSlots = Callable[[str, str], Mapping[str, str]]
 """What a store has of a subject in a collection: name of the source by slot."""
-KnownIds = Callable[[str], Iterable[str]]
-"""The subjects under which a store has a source, from its name."""
 
 _LABELS = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
-
-
-@dataclass(slots=True)
-class DicomFound:
-    """What a cohort takes from DICOM files.
-
-    Attributes:
-        sources: By collection as it was asked for, then subject: sources by slot.
-        collections: The collections that these slots belong to, each with the one that was asked for.
-        gone: By subject, slots of the store whose volumes are replaced by others of the same series.
-        unusable: Subjects (or ``""``) and why something of theirs cannot be ingested.
-        notes: What a user should know.
-        guessed: Subjects whose ids no user gave.
-    """
-
-    sources: dict[str, dict[str, dict[str, VolumeSource]]] = field(default_factory=dict)
-    collections: dict[str, str] = field(default_factory=dict)
-    gone: dict[str, set[str]] = field(default_factory=dict)
-    unusable: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    guessed: set[str] = field(default_factory=set)
 
 
 def find_dicom(
@@ -98,6 +73,7 @@ def find_dicom(
         for _, subject, one in (source for source in sources if source[0] == name):
             (finder.labels if name in labels else finder.images)(one, subject)
         finder.finish()
+    finder.note_merged()
     return finder.found
 
 
@@ -110,12 +86,11 @@ class _Finder:
         known_slots: KnownSlots | None,
     ) -> None:
         self._options, self._names = options, names
-        self._known_ids, self._known_slots = known_ids, known_slots
+        self._known_slots = known_slots
         self._scans: dict[tuple[str, ...], Scan] = {}
         self.found = DicomFound()
-        self._by_patient: dict[tuple[str, str], str] = {}
-        self._by_series: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self._people = People(options, known_ids, self.found)
+        self._taken: dict[str, set[str]] = {}
         self._failed: set[tuple[str, str]] = set()
 
     def read(
@@ -166,53 +141,19 @@ class _Finder:
             self.found.unusable.append((subject, reason))
 
     def name_patients(self) -> None:
-        """Settle the ids that the default rule gives: those of the store for patients that it has."""
-        rule = self._options.rule
-        if rule.kind != "study":
-            return
-        volumes = [volume for scan in self._scans.values() for volume in scan.volumes]
-        self._by_patient = rule.groups([volume.facts for volume in volumes])
-        studies: dict[tuple[str, str], set[str]] = {}
-        for volume in volumes:
-            studies.setdefault(rule.patient(volume.facts), set()).add(volume.facts.study)
-        if len(studies) == 1 and len(next(iter(studies.values()))) > 1:
-            self.found.notes.append(
-                "all studies have one PatientID; if that is a placeholder of an anonymiser, and they are of several people, give "
-                "subject='folder:N' (--subject)"
-            )
-        if self._known_ids is None:
-            return
-        owners: dict[tuple[str, str], set[str]] = {}
-        for volume in volumes:
-            known = set(self._known_ids(self._source(volume).name))
-            owners.setdefault(rule.patient(volume.facts), set()).update(known)
-            if len(known) == 1:
-                # Also of a patient who came in twice, with studies that nobody could know to be of one person.
-                self._by_series[volume.facts.series] = next(iter(known))
-        for patient, subjects in owners.items():
-            if subjects and self._by_patient[patient] not in subjects:
-                self._by_patient[patient] = min(subjects)
-            if len(subjects) > 1:
-                self.found.notes.append(
-                    f"the subjects {', '.join(map(repr, sorted(subjects)))} of the store are one patient, who came in with different "
-                    f"studies; what is new of this patient is ingested as {self._by_patient[patient]!r}"
-                )
+        """Settle whose everything is, before anything is chosen."""
+        self._people.settle([volume for scan in self._scans.values() for volume in scan.volumes])
+
+    def note_merged(self) -> None:
+        """Tell of subjects that hold several patients."""
+        self._people.note_merged()
 
     def _source(self, volume: DicomVolume) -> DicomSeries:
         return DicomSeries(volume, self._options.policy, self._options.pseudonyms)
 
     def _subject(self, facts: SeriesFacts, folder: str, roots: Sequence[str], given: str | None) -> str:
         """The subject, or empty: then why is in ``unusable``."""
-        if given is not None:
-            return given
-        if facts.series in self._by_series:
-            return self._by_series[facts.series]
-        rule = self._options.rule
-        if rule.kind == "study":
-            subject = self._by_patient.get(rule.patient(facts)) or rule.groups([facts])[rule.patient(facts)]
-            self.found.guessed.add(subject)
-            return subject
-        subject, reason = rule.subject(facts, folder, _root_of(folder, roots))
+        subject, reason = self._people.subject(facts, folder, roots, given)
         if not subject:
             self._fail("", f"{folder}: {reason}")
         return subject
@@ -264,8 +205,8 @@ class _Finder:
             )
 
     def _take(self, subject: str, one: Candidate, facts: SeriesFacts) -> None:
-        self._by_series.setdefault(facts.series, subject)
-        self._taken.add(one.source.name)
+        self._people.take(facts, subject)
+        self._taken.setdefault(one.source.name, set()).add(subject)
         self._chosen.setdefault(subject, []).append(one)
 
     def labels(self, source: DicomSource, given: str | None) -> None:
@@ -291,7 +232,11 @@ class _Finder:
             if self._taken and self._source(image).name not in self._taken:
                 self._other += 1
                 continue
-            subject = self._subject(image.facts, image.folder, roots, given)
+            subject, reason = self._people.subject_of_label(
+                image, roots, given, self._taken.get(self._source(image).name, set())
+            )
+            if not subject:
+                self._fail(given or "", f"{label.path}: {reason}")
             for suffix, only in separate_classes(source) if subject else ():
                 collection = f"{self._name}_{suffix}" if suffix else self._name
                 one = DicomLabel(
@@ -386,12 +331,6 @@ class _Finder:
 
 def _is_localizer(facts: SeriesFacts) -> bool:
     return "LOCALIZER" in str(facts.tags.get("ImageType", "")).upper().split("\\")
-
-
-def _root_of(folder: str, roots: Sequence[str]) -> str:
-    """The root that a folder or file lies in; the first where it is in none."""
-    inside = [root for root in roots if folder == root or folder.startswith(root.rstrip(os.sep) + os.sep)]
-    return max(inside, key=len, default=roots[0])
 
 
 def _some(roots: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from radioloader.ingestion.intake import VolumeSource
-from radioloader.ingestion.slots import make_slot
+from radioloader.ingestion.slots import make_slot, series_of
 
 __all__ = ["Candidate", "give_slots"]
 
@@ -44,8 +44,8 @@ def give_slots(members: Sequence[Candidate], stored: Mapping[str, str]) -> tuple
         The volumes by slot, and the slots of the store whose volumes have given way.
     """
     names = {one.source.name for one in members}
-    series = {_series(name) for name in names}
-    gone = {slot for slot, name in stored.items() if name not in names and _series(name) in series}
+    series = {series_of(name) for name in names}
+    gone = {slot for slot, name in stored.items() if name not in names and series_of(name) in series}
     own = {name: slot for slot, name in stored.items() if name in names}
     others = stored.keys() - gone - set(own.values())
     slots: dict[str, Candidate] = {}
@@ -70,8 +70,3 @@ def give_slots(members: Sequence[Candidate], stored: Mapping[str, str]) -> tuple
             slot = make_slot(one.collection, f"{base}_{more}" if base else f"{more}")
         slots[slot] = one
     return slots, gone - slots.keys()
-
-
-def _series(name: str) -> str:
-    """What all volumes of a series, or of a segmentation, share of their names; other sources are alone."""
-    return name.partition("#")[0] if name.startswith("dicom:") else name

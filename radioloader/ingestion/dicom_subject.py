@@ -75,10 +75,23 @@ class SubjectRule:
     def groups(self, facts: Sequence[SeriesFacts]) -> dict[tuple[str, str], str]:
         """Subject id by patient, under the default rule."""
         studies: dict[tuple[str, str], list[str]] = {}
+        series: dict[tuple[str, str], list[str]] = {}
+        patients: dict[str, set[tuple[str, str]]] = {}
         for one in facts:
+            patient = self.patient(one)
             # Files may lack the study's UID, and then they share nothing with others that lack it.
-            studies.setdefault(self.patient(one), []).append(one.study or one.series)
-        return {patient: study_subject(found) for patient, found in studies.items()}
+            study = one.study or one.series
+            studies.setdefault(patient, []).append(study)
+            series.setdefault(patient, []).append(one.series)
+            patients.setdefault(study, set()).add(patient)
+        # An anonymiser may give all patients one study. Those without a PatientID are told apart by nothing else.
+        shared = {study for study, those in patients.items() if sum(bool(patient[0]) for patient in those) > 1}
+        return {
+            patient: study_subject(found)
+            if min(found) not in shared
+            else study_subject([f"{min(found)}\0{min(series[patient])}"])
+            for patient, found in studies.items()
+        }
 
     @staticmethod
     def patient(facts: SeriesFacts) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from radioloader.ingestion.naming import Naming, name_subjects, normal
 from radioloader.ingestion.stored import StoredSources
 
 if TYPE_CHECKING:
-    from radioloader.ingestion.dicom import DicomFound
+    from radioloader.ingestion.dicom_people import DicomFound
 
 __all__ = ["Source", "discover", "find_files", "is_label_name"]
 

@@ -5,7 +5,7 @@ A slot is the collection's name, or that and a suffix after a NUL character, whi
 
 from __future__ import annotations
 
-__all__ = ["collection_of", "make_slot", "obs_id_of", "shown", "slot_of"]
+__all__ = ["collection_of", "is_dicom", "make_slot", "obs_id_of", "series_of", "shown", "slot_of"]
 
 
 def make_slot(collection: str, suffix: str = "") -> str:
@@ -32,3 +32,13 @@ def slot_of(subject: str, collection: str, obs_id: str) -> str:
     """The slot that has this id; the plain one where the id follows no rule of ours."""
     prefix = f"{subject}_{collection}_"
     return make_slot(collection, obs_id.removeprefix(prefix) if obs_id.startswith(prefix) else "")
+
+
+def is_dicom(source: str) -> bool:
+    """Whether a source is a series, named by its UIDs, and no file."""
+    return source.startswith("dicom:")
+
+
+def series_of(source: str) -> str:
+    """What all volumes of a series, or of a segmentation, share of their names; other sources are alone."""
+    return source.partition("#")[0] if is_dicom(source) else source

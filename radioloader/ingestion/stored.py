@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.naming import normal
-from radioloader.ingestion.slots import collection_of, slot_of
+from radioloader.ingestion.slots import collection_of, is_dicom, series_of, slot_of
 from radioloader.storage.catalog import read_collections
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
@@ -18,11 +18,6 @@ __all__ = ["Known", "StoredSources", "read_sources"]
 
 _PAIRS = {".img": ".hdr", ".img.gz": ".hdr.gz"}
 _NOBODY: frozenset[str] = frozenset()
-
-
-def is_dicom(source: str) -> bool:
-    """Whether a source is a series, named by its UIDs, and no file."""
-    return source.startswith("dicom:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class StoredSources:
         self._by_hash: dict[tuple[str, str], set[str]] = {}
         self._having: dict[str, set[str]] = {}
         self.fingerprints: set[str] = set()
-        self._of_dicom: dict[str, set[str]] = {}
+        self._of_dicom: dict[str, dict[str, str]] = {}
         for subject, known in volumes.items():
             for name, volume in known.items():
                 self._by_path.setdefault((collection_of(name), self._key(volume.source)), set()).add(subject)
@@ -75,7 +70,7 @@ class StoredSources:
                 self._having.setdefault(name, set()).add(subject)
                 if is_dicom(volume.source):
                     self.fingerprints.add(str(json.loads(volume.recipe)["source"]["pseudonymized"]))
-                    self._of_dicom.setdefault(volume.source, set()).add(subject)
+                    self._of_dicom.setdefault(series_of(volume.source), {}).setdefault(subject, name)
 
     def _key(self, path: str) -> str:
         """One text for one file: through linked folders, and from either file of a pair. A file that is itself a link keeps its name,
@@ -94,9 +89,9 @@ class StoredSources:
         """The subjects that have this file in this collection."""
         return self._by_path.get((collection, self._key(path)), _NOBODY)
 
-    def subjects_of_dicom(self, source: str) -> set[str] | frozenset[str]:
-        """The subjects that have this series in any collection."""
-        return self._of_dicom.get(source, _NOBODY)
+    def subjects_of_dicom(self, source: str) -> set[str]:
+        """The subjects that have something of this series in any collection: also another echo, or part, than the one of the name."""
+        return set(self._of_dicom.get(series_of(source), ()))
 
     def slots_of(self, subject: str, collection: str) -> dict[str, str]:
         """What a subject has in a collection: name of the source by slot."""
@@ -108,7 +103,12 @@ class StoredSources:
         reasons = {}
         for subject, files in cohort.files.items():
             for name, path in files.items():
-                owners = self.subjects_of(collection_of(name), path)
+                if is_dicom(path):
+                    # In whatever collection: nobody becomes two subjects because another echo of the series came.
+                    there = self._of_dicom.get(series_of(path), {})
+                    owners: set[str] | frozenset[str] = set(there)
+                else:
+                    there, owners = {}, self.subjects_of(collection_of(name), path)
                 if not owners or subject in owners:
                     continue
                 # Who names both subjects with this file in one call means both.
@@ -117,15 +117,16 @@ class StoredSources:
                     for owner in owners
                 ):
                     continue
+                collection = collection_of(there.get(min(owners), name))
+                advice = (
+                    "subject (--subject) as it was given then, or a mapping from subject id to folder; or ingest into a new store"
+                    if is_dicom(path)
+                    else "subject_regex (--subject-regex) or a mapping from subject id to path; or ingest into a new store; or, when "
+                    "it is another patient's, give that file a path of its own"
+                )
                 reasons[subject] = (
-                    f"{path} is in the store already, as subject {min(owners)!r} in collection {collection_of(name)!r}; now it would come "
-                    f"in a second time, as subject {subject!r}; give it the id that it has, with "
-                    + (
-                        "subject (--subject) as it was given then, or a mapping from subject id to folder; or ingest into a new store"
-                        if is_dicom(path)
-                        else "subject_regex (--subject-regex) or a mapping from subject id to path; or ingest into a new store; or, when "
-                        "it is another patient's, give that file a path of its own"
-                    )
+                    f"{path} is in the store already, as subject {min(owners)!r} in collection {collection!r}; now it would come in a "
+                    f"second time, as subject {subject!r}; give it the id that it has, with {advice}"
                 )
                 break
         return reasons

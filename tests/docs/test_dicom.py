@@ -41,7 +41,7 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         whose = {"PatientID": f"P{number}"}
         write_rtstruct(folder / "RS.dcm", grid, drawn, edit=lambda dataset, whose=whose: dataset.update(whose))
         write_series(folder / "B", voxels + number, affine, modality="MR", series="mr", description="T1 MPRAGE", **who)
-    write_localizer(tmp_path / "dicom" / "P1" / "C", study="study 1")
+    write_localizer(tmp_path / "dicom" / "P1" / "C", who="P1", study="study 1")
     (tmp_path / "dicom" / "readme.txt").write_text("two patients")
     (tmp_path / "subjects.csv").write_text("PatientID,obs_subject_id\nP1,sub-01\nP2,sub-02\n")
     monkeypatch.chdir(tmp_path)

@@ -42,7 +42,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Of the second patient all files lie in one folder.
     series(root / "two", 1, who="P2", names="reversed", description="thick")
     series(root / "two", 3, who="P2", modality="MR", description="T2 tra")
-    write_localizer(root / "one", study="study of P1")
+    write_localizer(root / "one", who="P1", study="study of P1")
     write_report(root / "two" / "report")
     write_capture(root / "capture.dcm")
     (root / "notes.txt").write_text("nothing")

@@ -64,7 +64,9 @@ def write_report(path: Path, *, study: str = "study", series: str = "report") ->
     return save(ds, path)
 
 
-def write_localizer(folder: Path, *, study: str = "study", series: str = "localizer") -> list[Path]:
+def write_localizer(
+    folder: Path, *, who: str | None = None, study: str = "study", series: str = "localizer"
+) -> list[Path]:
     """Three frames of one series, axial, sagittal and coronal: no volume can be made of them."""
     voxels, affine = real_volume((40, 36, 1))
     paths = []
@@ -77,6 +79,7 @@ def write_localizer(folder: Path, *, study: str = "study", series: str = "locali
             image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"),
             instance_numbers=[number + 1],
             description="LOCALIZER",
+            patient=None if who is None else {"PatientID": who},
             study=study,
             series=series,
         )
