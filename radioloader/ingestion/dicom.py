@@ -10,6 +10,7 @@ from radioloader.errors import ConfigError
 from radioloader.formats.dicom.frames import Ignored, SeriesFacts
 from radioloader.formats.dicom.volumes import DicomVolume
 from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
+from radioloader.ingestion.dicom_numbering import numbering_of, numbering_problem
 from radioloader.ingestion.dicom_people import DicomFound, KnownIds, People
 from radioloader.ingestion.dicom_slots import Candidate, give_slots
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
@@ -277,6 +278,7 @@ class _Finder:
                     self._fail(subject, volume.problem)
                 else:
                     self._take(subject, one, volume.facts)
+        self._check_numbering()
         self._settle()
         if left_out:
             self._note(
@@ -287,6 +289,20 @@ class _Finder:
                 f"{self._other} segmentations and structure sets were left out of collection {name!r}: they are of other images than "
                 "those that are ingested with them, or none of their structures has a class"
             )
+
+    def _check_numbering(self) -> None:
+        """Refuse the labels of a collection whose classes go by the numbers of segments, and mean different things in different files."""
+        by_number = [
+            (subject, one, one.source.label)
+            for subject, found in self._chosen.items()
+            for one in found
+            if isinstance(one.source, DicomLabel) and one.source.structures is None
+        ]
+        problem = numbering_problem([(label.path, numbering_of(label)) for _, _, label in by_number])
+        if problem:
+            for subject, one, label in by_number:
+                self._fail(subject, f"{label.path}: {problem}")
+                self._chosen[subject].remove(one)
 
     def _settle(self) -> None:
         """Give the volumes of each subject their slots."""

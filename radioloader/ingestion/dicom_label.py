@@ -228,7 +228,9 @@ class DicomLabel:
         return classes, masks
 
     def _segments(self, grid: ImageGrid, notes: list[str]) -> tuple[Classes, _Masks]:
-        segments = read_seg_info(self.label.path).segments
+        info = read_seg_info(self.label.path)
+        segments = info.segments
+        notes += info.notes
         # The number too: labels of segments may be alike.
         keys = {segment.number: f"{segment.label}\0{segment.number}" for segment in segments}
         if self.structures is None:
