@@ -12,7 +12,7 @@ from radioloader.formats.dicom.volumes import DicomVolume
 from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
 from radioloader.ingestion.dicom_numbering import numbering_of, numbering_problem
 from radioloader.ingestion.dicom_people import DicomFound, KnownIds, People
-from radioloader.ingestion.dicom_slots import Candidate, give_slots
+from radioloader.ingestion.dicom_slots import Candidate, give_slots, stale_slots
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_volume import DicomSeries
 from radioloader.ingestion.scan import (
@@ -24,11 +24,12 @@ from radioloader.ingestion.scan import (
     list_files,
     read_headers,
 )
+from radioloader.ingestion.slots import collection_of, series_of
 
 __all__ = ["DicomFound", "find_dicom"]
 
-KnownSlots = Callable[[str, str], Mapping[str, str]]
-"""What a store has of a subject in a collection: name of the source by slot."""
+KnownSlots = Callable[[str], Mapping[str, str]]
+"""What a store has of a subject: name of the source by slot."""
 
 _LABELS = {"SEG": "seg", "RTSTRUCT": "rtstruct"}
 
@@ -143,7 +144,13 @@ class _Finder:
 
     def name_patients(self) -> None:
         """Settle whose everything is, before anything is chosen."""
-        self._people.settle([volume for scan in self._scans.values() for volume in scan.volumes])
+        volumes = [volume for scan in self._scans.values() for volume in scan.volumes]
+        self._people.settle(volumes)
+        self._there: dict[str, set[str]] = {}
+        for volume in volumes:
+            source = self._source(volume).name
+            there = self._there.setdefault(series_of(source), set())
+            there.add(source if not volume.problem else "")
 
     def note_merged(self) -> None:
         """Tell of subjects that hold several patients."""
@@ -309,13 +316,18 @@ class _Finder:
         name, several = self._name, list[str]()
         counted = Counter[str]()
         for subject, found in self._chosen.items():
+            known = self._known_slots(subject) if self._known_slots else {}
+            stale = stale_slots(name, known, [one.source.name for one in found], self._there)
+            for collection in sorted({collection_of(slot) for slot in stale}):
+                self._check_name(collection)
+            self.found.gone.setdefault(subject, set()).update(stale)
             by_collection: dict[str, dict[str, Candidate]] = {}
             for one in found:
                 # Roots that overlap give a volume twice.
                 by_collection.setdefault(one.collection, {}).setdefault(one.source.name, one)
             for collection, members in by_collection.items():
                 self._check_name(collection)
-                stored = self._known_slots(subject, collection) if self._known_slots else {}
+                stored = {slot: source for slot, source in known.items() if collection_of(slot) == collection}
                 slots, gone = give_slots(list(members.values()), stored)
                 if len({*slots, *stored} - gone) > 1:
                     several.append(subject)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radioloader.errors import FormatError
+from radioloader.errors import FormatError, GridMismatchError
 from radioloader.formats.dicom.frames import Instance
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.labels import Classes, class_titles, combine, match_classes, matches
@@ -245,10 +245,27 @@ class DicomLabel:
 
         def masks(wanted: set[str]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
             numbers = [number for number, key in keys.items() if key in wanted]
+            if self.image.part:
+                for number in numbers:
+                    yield keys[number], self._part_of(number, grid, notes)
+                return
             for segment, mask in read_segments(self.label.path, grid, segments=numbers):
                 yield keys[segment.number], mask
 
         return classes, masks
+
+    def _part_of(self, number: int, grid: ImageGrid, notes: list[str]) -> npt.NDArray[np.bool_]:
+        """A segment on a part of the series that it was made on: what lies in the other parts is cut off."""
+        try:
+            ((_, mask),) = read_segments(self.label.path, grid, segments=[number])
+        except GridMismatchError:
+            # Other reasons than that it reaches beyond are raised again.
+            ((_, mask),) = read_segments(self.label.path, grid, segments=[number], outside="drop")
+            notes.append(
+                f"segment {number} reaches beyond {self.image.name}, the part of the split series that it was put on: what lies outside "
+                f"of it was cut off, and {np.count_nonzero(mask)} voxels were kept"
+            )
+        return mask
 
 
 def _resampled(labels: npt.NDArray[Any], source: ImageGrid, target: ImageGrid) -> npt.NDArray[Any]:

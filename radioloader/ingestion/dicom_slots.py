@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from radioloader.ingestion.intake import VolumeSource
-from radioloader.ingestion.slots import make_slot, series_of
+from radioloader.ingestion.slots import collection_of, make_slot, series_of
 
-__all__ = ["Candidate", "give_slots"]
+__all__ = ["Candidate", "give_slots", "stale_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,31 @@ def give_slots(members: Sequence[Candidate], stored: Mapping[str, str]) -> tuple
             slot = make_slot(one.collection, f"{base}_{more}" if base else f"{more}")
         slots[slot] = one
     return slots, gone - slots.keys()
+
+
+def stale_slots(
+    asked: str, stored: Mapping[str, str], chosen: Collection[str], there: Mapping[str, Collection[str]]
+) -> set[str]:
+    """Slots of a subject whose volumes have become others, in the collections that one name makes: a series of which a second echo came is
+    no longer one volume in NAME, but two, in NAME_echo1 and NAME_echo2.
+
+    Args:
+        asked: The name of the collection as it was asked for.
+        stored: What the store has of the subject: name of the source by slot.
+        chosen: Names of the sources that come in.
+        there: By series, the names of all of its volumes that the files hold now; an empty one for one that cannot be used, and then it is
+            not known what the volumes are.
+    """
+    series = {series_of(name) for name in chosen}
+    return {
+        slot
+        for slot, name in stored.items()
+        if series_of(name) in series
+        and collection_of(slot) in (asked, f"{asked}_{_kind(name)}")
+        and not {name, ""} & set(there.get(series_of(name), [""]))
+    }
+
+
+def _kind(source: str) -> str:
+    """What a source shows, other than the other volumes of its series: the suffix of its collection."""
+    return re.sub(r"_?part\d+$", "", source.partition("#")[2])

@@ -167,7 +167,7 @@ def _find_dicom(
         set(labels),
         options,
         known_ids=None if stored is None else stored.subjects_of_dicom,
-        known_slots=None if stored is None else stored.slots_of,
+        known_slots=None if stored is None else stored.sources_of,
         **more,
     )
 

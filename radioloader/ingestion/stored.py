@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.naming import normal
-from radioloader.ingestion.slots import collection_of, is_dicom, series_of, slot_of
+from radioloader.ingestion.slots import collection_of, is_dicom, obs_id_of, series_of, slot_of
 from radioloader.storage.catalog import read_collections
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
@@ -93,16 +93,22 @@ class StoredSources:
         """The subjects that have something of this series in any collection: also another echo, or part, than the one of the name."""
         return set(self._of_dicom.get(series_of(source), ()))
 
-    def slots_of(self, subject: str, collection: str) -> dict[str, str]:
-        """What a subject has in a collection: name of the source by slot."""
-        volumes = self.volumes.get(subject, {})
-        return {slot: known.source for slot, known in volumes.items() if collection_of(slot) == collection}
+    def sources_of(self, subject: str) -> dict[str, str]:
+        """What a subject has: name of the source by slot."""
+        return {slot: known.source for slot, known in self.volumes.get(subject, {}).items()}
 
     def taken(self, cohort: Cohort) -> dict[str, str]:
         """Why subjects of a cohort cannot come in: a file of theirs is another subject's in the store. By subject."""
         reasons = {}
         for subject, files in cohort.files.items():
             for name, path in files.items():
+                mine = self.volumes.get(subject, {}).get(name)
+                if mine is not None and is_dicom(mine.source) and not is_dicom(path):
+                    reasons[subject] = (
+                        f"{path} would take the place of a volume from DICOM files, which the store has as {obs_id_of(subject, name)!r}; "
+                        "use another collection name, or ingest into a new store"
+                    )
+                    break
                 if is_dicom(path):
                     # In whatever collection: nobody becomes two subjects because another echo of the series came.
                     there = self._of_dicom.get(series_of(path), {})

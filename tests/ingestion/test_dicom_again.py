@@ -183,3 +183,56 @@ def test_labels_come_later(two: Path) -> None:
     )
     assert statuses(report) == {A: "ingested"}
     assert same(stored(two / "store", "seg"), {f"{A}_seg": mask.astype(np.uint8)})
+
+
+def test_echoes_that_come_later_take_the_place_of_the_one(tmp_path: Path) -> None:
+    options = {"modality": "MR", "series": "mr"}
+    series(tmp_path / "dicom" / "1", 0, echo=1, **options)
+    series(tmp_path / "dicom" / "other", 5, who="P2", modality="MR")
+    sources = {"MR": tmp_path / "dicom"}
+    assert rl.ingest(tmp_path / "store", sources, workers=1).ok
+    assert rl.open(tmp_path / "store").collection_names == ["MR"]
+    series(tmp_path / "dicom" / "2", 1, echo=2, **options)
+    report = rl.ingest(tmp_path / "store", sources, allow_missing=True, workers=1)
+    assert statuses(report) == {A: "ingested", B: "skipped"}
+    assert same(stored(tmp_path / "store", "MR"), {f"{B}_MR": voxels(5)})
+    assert same(stored(tmp_path / "store", "MR_echo1"), {f"{A}_MR_echo1": voxels(0)})
+    assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(1)})
+    assert statuses(rl.ingest(tmp_path / "store", sources, workers=1)) == {A: "skipped", B: "skipped"}
+    # And back, when the second one is taken away.
+    shutil.rmtree(tmp_path / "dicom" / "2")
+    assert rl.ingest(tmp_path / "store", sources, workers=1).ok
+    assert same(stored(tmp_path / "store", "MR"), {f"{A}_MR": voxels(0), f"{B}_MR": voxels(5)})
+    for echo in ("MR_echo1", "MR_echo2"):
+        assert echo not in rl.open(tmp_path / "store").collection_names or not stored(tmp_path / "store", echo)
+
+
+def test_echoes_that_are_chosen_one_after_the_other_stay(tmp_path: Path) -> None:
+    for echo in (1, 2):
+        series(tmp_path / "dicom" / "mr", echo, echo=echo, modality="MR", series="mr")
+    for echo in ("echo1", "echo2"):
+        source = rl.DicomSource(tmp_path / "dicom", select=lambda item, echo=echo: item.name == echo)
+        assert rl.ingest(tmp_path / "store", {"MR": source}, workers=1).ok
+    assert same(stored(tmp_path / "store", "MR_echo1"), {f"{A}_MR_echo1": voxels(1)})
+    assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(2)})
+
+
+def test_a_collection_with_a_name_that_begins_alike_is_left_alone(tmp_path: Path) -> None:
+    series(tmp_path / "dicom" / "1", 0, echo=1, modality="MR", series="mr")
+    for name in ("MR_first", "MR"):
+        assert rl.ingest(tmp_path / "store", {name: tmp_path / "dicom"}, workers=1).ok
+    series(tmp_path / "dicom" / "2", 1, echo=2, modality="MR", series="mr")
+    assert rl.ingest(tmp_path / "store", {"MR": tmp_path / "dicom"}, workers=1).ok
+    assert same(stored(tmp_path / "store", "MR_first"), {f"{A}_MR_first": voxels(0)})
+
+
+def test_nifti_does_not_take_the_place_of_dicom(two: Path, write_image: Callable[..., Path], content: Content) -> None:
+    before = content(two / "store")
+    file = write_image(two / "nifti" / "x.nii.gz", voxels(9), AFFINE)
+    report = rl.ingest(two / "store", {"CT": {A: file}}, workers=1)
+    (failed,) = report.failed
+    assert failed.reason.startswith(
+        f"{file} would take the place of a volume from DICOM files, which the store has as '{A}_CT'; use another collection"
+    )
+    assert content(two / "store") == before
+    assert rl.ingest(two / "store", {"other": {A: file}}, workers=1).ok
