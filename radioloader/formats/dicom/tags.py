@@ -12,6 +12,7 @@ from typing import Any
 
 from radioloader._optional import require
 from radioloader.errors import ConfigError
+from radioloader.formats.dicom.vocabulary import is_known
 
 __all__ = ["TECHNICAL", "check_keep_tags", "identifying", "is_uid", "technical_values"]
 
@@ -124,9 +125,11 @@ def check_keep_tags(keywords: Iterable[str]) -> list[str]:
 
 
 def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str | float]:
-    """The values of :data:`TECHNICAL` and ``extra`` attributes that a dataset has, by keyword; those that cannot be read are left out."""
+    """The values of :data:`TECHNICAL` and ``extra`` attributes that a dataset has, by keyword. Left out are those that cannot be read, and
+    texts that no device writes (:mod:`.vocabulary`); of ``extra`` attributes every text is kept."""
+    asked = set(extra)
     values: dict[str, str | float] = {}
-    for keyword in (*TECHNICAL, *extra):
+    for keyword in dict.fromkeys((*TECHNICAL, *asked)):
         value = dataset.get(keyword)
         if value is None or value == "":
             continue
@@ -134,8 +137,8 @@ def technical_values(dataset: Any, extra: Iterable[str] = ()) -> dict[str, str |
             number = _number(value)
             if number is not None:
                 values[keyword] = number
-        elif _text(value):
-            values[keyword] = _text(value)
+        elif (text := _text(value)) and (keyword in asked or is_known(keyword, _parts(text))):
+            values[keyword] = text
     return values
 
 
@@ -159,6 +162,10 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return result if math.isfinite(result) else None
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split("\\")]
 
 
 def _text(value: Any) -> str:

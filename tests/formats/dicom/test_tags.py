@@ -88,6 +88,62 @@ def test_numbers_that_are_none_are_left_out(value: Any) -> None:
         assert technical_values(ds) == {}
 
 
+KEPT: dict[str, list[Any]] = {
+    "Modality": ["CT", "PT"],
+    "ImageType": [["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], ["DERIVED", "SECONDARY", "", "MPR"]],
+    "BodyPartExamined": [
+        "HEAD",
+        "BRAIN",
+        "CHESTABDPELVIS",
+        "CHEST_TO_PELVIS",
+        "HEAD & NECK",
+        "WHOLE BODY",
+        "LSPINE",
+        "Chest",
+    ],
+    "PatientPosition": ["HFS", "FFP"],
+    "RescaleType": ["HU", "US", "HU_MOD", "normalized".upper()],
+    "Units": ["BQML", "CNTS", "GML"],
+    "ConvolutionKernel": ["B30f", "STANDARD", "FC08", "FC13-H", "YB", ["Br36f", "2"], "I26f", "BONEPLUS", "T80s"],
+    "FilterType": ["BODY FILTER", "WEDGE_2", "0", "LARGE BOWTIE FIL"],
+    "ImagedNucleus": ["1H", "31P", "H1", "23Na"],
+    "ScanOptions": ["FS", ["HELICAL MODE"]],
+    "ScanningSequence": [["GR", "IR"], "SE"],
+    "Manufacturer": ["SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems", "Canon Medical Systems Corporation"],
+    "ManufacturerModelName": ["Biograph64_mCT", "LightSpeed Pro 16", "SOMATOM Definition AS+", "Achieva dStream"],
+    "ReconstructionMethod": ["OSEM3D 4i8s", "PSF+TOF 2i21s", "VPFX"],
+    "AttenuationCorrectionMethod": ["measured,AC_CT", "CT-derived mu-map"],
+}
+TYPED: dict[str, list[Any]] = {
+    "Modality": ["Ottoline Q"],
+    "ImageType": [["ORIGINAL", "PRIMARY", "for Dr. Marrowby"]],
+    "BodyPartExamined": ["QUILLFEATHER LEG", "HEAD 1958", "Ottoline"],
+    "PatientPosition": ["HFS OTTOLINE"],
+    "RescaleType": ["Quillfeather", "HU OTTOLINE"],
+    "Units": ["OTTOLINE"],
+    "ConvolutionKernel": ["QUILLFEATHER", "Ottoline", ["B30f", "Marrowby"]],
+    "FilterType": ["QUILLFEATHER", "BODY OTTOLINE"],
+    "ImagedNucleus": ["Ottoline"],
+    "ScanOptions": ["Ottoline"],
+    "ScanningSequence": [["GR", "OTTOLINE"]],
+    "Manufacturer": ["Quillfeather^Ottoline", "MR 604417", "a@b.example"],
+    "ManufacturerModelName": ["installed 2019-03-14", "SN 0012345"],
+    "ReconstructionMethod": ["Quillfeather^Ottoline"],
+    "AttenuationCorrectionMethod": ["14.03.2019"],
+}
+
+
+@pytest.mark.parametrize(("kept", "values"), [(True, KEPT), (False, TYPED)])
+def test_of_texts_what_devices_write_is_kept(kept: bool, values: dict[str, list[Any]]) -> None:
+    for keyword, given in values.items():
+        for value in given:
+            text = "\\".join(value) if isinstance(value, list) else value
+            found = technical_values(dataset(**{keyword: value}))
+            assert found == ({keyword: text} if kept else {}), (keyword, value)
+            # Who asks for it by name gets it.
+            assert technical_values(dataset(**{keyword: value}), [keyword]) == {keyword: text}
+
+
 def test_keep_tags() -> None:
     assert check_keep_tags(["PatientAge", "StudyDate", "PatientAge"]) == ["PatientAge", "StudyDate"]
     assert check_keep_tags("PatientAge") == ["PatientAge"]
