@@ -12,7 +12,7 @@ from radioloader.formats.dicom.volumes import DicomVolume
 from radioloader.ingestion.dicom_label import DicomLabel, find_image, matches_any, separate_classes
 from radioloader.ingestion.dicom_numbering import numbering_of, numbering_problem
 from radioloader.ingestion.dicom_people import DicomFound, KnownIds, People
-from radioloader.ingestion.dicom_slots import Candidate, give_slots, stale_slots
+from radioloader.ingestion.dicom_slots import Candidate, give_slots, lacking, stale_slots
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_volume import DicomSeries
 from radioloader.ingestion.scan import (
@@ -24,7 +24,7 @@ from radioloader.ingestion.scan import (
     list_files,
     read_headers,
 )
-from radioloader.ingestion.slots import collection_of, series_of
+from radioloader.ingestion.slots import collection_of, series_of, shown
 
 __all__ = ["DicomFound", "find_dicom"]
 
@@ -318,6 +318,16 @@ class _Finder:
         for subject, found in self._chosen.items():
             known = self._known_slots(subject) if self._known_slots else {}
             stale = stale_slots(name, known, [one.source.name for one in found], self._there)
+            for series in lacking(known, stale, [one.source.name for one in found]):
+                kept = {slot for slot in stale if series_of(known[slot]) == series}
+                stale -= kept
+                one = next(one for one in found if series_of(one.source.name) == series)
+                found = [other for other in found if series_of(other.source.name) != series]
+                self._fail(
+                    subject,
+                    f"{one.source.where}: the store has several volumes of this series ({', '.join(map(shown, sorted(kept)))}), and these "
+                    "files make one: give all files of the series, or ingest into a new store",
+                )
             for collection in sorted({collection_of(slot) for slot in stale}):
                 self._check_name(collection)
             self.found.gone.setdefault(subject, set()).update(stale)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from radioloader.ingestion.intake import VolumeSource
 from radioloader.ingestion.slots import collection_of, make_slot, series_of
 
-__all__ = ["Candidate", "give_slots", "stale_slots"]
+__all__ = ["Candidate", "give_slots", "lacking", "stale_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,12 @@ def stale_slots(
         and collection_of(slot) in (asked, f"{asked}_{_kind(name)}")
         and not {name, ""} & set(there.get(series_of(name), [""]))
     }
+
+
+def lacking(stored: Mapping[str, str], stale: Collection[str], chosen: Collection[str]) -> set[str]:
+    """The series of which the store has several kinds of volumes, all stale, and the files now hold one: they are not all there."""
+    alone = {series_of(name) for name in chosen if not _kind(name)}
+    return alone & {series_of(stored[slot]) for slot in stale if _kind(stored[slot])}
 
 
 def _kind(source: str) -> str:

@@ -199,12 +199,16 @@ def test_echoes_that_come_later_take_the_place_of_the_one(tmp_path: Path) -> Non
     assert same(stored(tmp_path / "store", "MR_echo1"), {f"{A}_MR_echo1": voxels(0)})
     assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(1)})
     assert statuses(rl.ingest(tmp_path / "store", sources, workers=1)) == {A: "skipped", B: "skipped"}
-    # And back, when the second one is taken away.
+    # Files that are not all there take nothing away.
     shutil.rmtree(tmp_path / "dicom" / "2")
-    assert rl.ingest(tmp_path / "store", sources, workers=1).ok
-    assert same(stored(tmp_path / "store", "MR"), {f"{A}_MR": voxels(0), f"{B}_MR": voxels(5)})
-    for echo in ("MR_echo1", "MR_echo2"):
-        assert echo not in rl.open(tmp_path / "store").collection_names or not stored(tmp_path / "store", echo)
+    report = rl.ingest(tmp_path / "store", sources, workers=1)
+    assert statuses(report) == {A: "failed", B: "skipped"}
+    assert report.failed[0].reason == (
+        f"{tmp_path}/dicom/1 (8 files): the store has several volumes of this series (MR_echo1, MR_echo2), and these files make one: "
+        "give all files of the series, or ingest into a new store"
+    )
+    assert same(stored(tmp_path / "store", "MR"), {f"{B}_MR": voxels(5)})
+    assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(1)})
 
 
 def test_echoes_that_are_chosen_one_after_the_other_stay(tmp_path: Path) -> None:
