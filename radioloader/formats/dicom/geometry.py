@@ -174,7 +174,8 @@ def lay_out(frames: Sequence[Frame], tolerance_mm: float) -> Layout:
     count = len(frames)
     if count > 1:
         line = (positions[-1] - positions[0]) / (count - 1)
-        verdict = _judge(positions, offsets, normal, line, tolerance_mm)
+        corners = _corners([frames[place] for place in order])
+        verdict = _judge(positions, corners, offsets, normal, line, tolerance_mm)
         if line @ normal <= 0:
             line = normal * max(verdict.step, first.thickness)  # all at one place
     else:
@@ -196,12 +197,14 @@ def lay_out(frames: Sequence[Frame], tolerance_mm: float) -> Layout:
         orientation=float(np.abs(cosines - cosines[0]).max()),
         order=_instance_order([frames[place].instance for place in order]),
         rescale=_rescale(frames),
+        notes=_sparse(verdict.step, first.thickness) if count > 1 else (),
     )
     return Layout(tuple(order), affine, positions @ LPS_TO_RAS.T, verdict)
 
 
 def _judge(
     positions: npt.NDArray[np.float64],
+    corners: npt.NDArray[np.float64],
     offsets: npt.NDArray[np.float64],
     normal: npt.NDArray[np.float64],
     line: npt.NDArray[np.float64],
@@ -213,7 +216,9 @@ def _judge(
     apart = np.delete(steps, together - 1)
     step = _common(apart) if apart.size else 0.0
     allowed = max(min(tolerance_mm, _SHARE * step) if step else tolerance_mm, _ROUNDING_MM)
-    deviation = float(np.linalg.norm(positions - positions[0] - np.arange(count)[:, None] * line, axis=1).max())
+    # At the first pixel of each slice, and at the last one: slices that turn within their plane are as wrong as those that are displaced.
+    even = np.arange(count)[:, None] * line
+    deviation = float(max(np.linalg.norm(ends - ends[0] - even, axis=1).max() for ends in (positions, corners)))
     gaps = tuple((int(k), float(steps[k])) for k in np.flatnonzero(steps > step + max(allowed, 0.25 * step)))
     across = line - (line @ normal) * normal
     tilt = float(np.degrees(np.arctan2(np.linalg.norm(across), abs(line @ normal))))
@@ -223,6 +228,34 @@ def _judge(
     # A drift of less than the tolerance over the whole stack is rounding.
     tilted = float(np.linalg.norm(across)) * (count - 1) > max(tolerance_mm, _ROUNDING_MM)
     return Verdict("tilted" if tilted else "regular", count, step, deviation, tilt)
+
+
+def _corners(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
+    """(n, 3) centre of the last pixel of each slice, by its own cosines, in LPS mm."""
+    rows, columns = (
+        (frames[0].pixels.rows, frames[0].pixels.columns)
+        if frames[0].tile is None
+        else (frames[0].tile.rows, frames[0].tile.columns)
+    )
+    cosines = np.array([frame.orientation for frame in frames]).reshape(-1, 2, 3)
+    cosines = cosines / np.linalg.norm(cosines, axis=2, keepdims=True)
+    between_rows, between_columns = frames[0].spacing
+    reach = np.array([(columns - 1) * between_columns, (rows - 1) * between_rows])
+    ends: npt.NDArray[np.float64] = np.array([frame.position for frame in frames]) + np.einsum(
+        "a,nax->nx", reach, cosines
+    )
+    return ends
+
+
+def _sparse(step: float, claimed: float) -> tuple[str, ...]:
+    """What to say where slices lie several times as far apart as each of them says."""
+    times = round(step / claimed) if claimed > 0 else 0
+    if times < 2 or abs(step - times * claimed) > 0.02 * step:
+        return ()
+    return (
+        f"slices lie {times} times as far apart ({step:.4g} mm) as SpacingBetweenSlices or SliceThickness says ({claimed:.4g} mm): there "
+        "are gaps between them, or every other slice is missing",
+    )
 
 
 def _least(steps: npt.NDArray[np.float64]) -> float:

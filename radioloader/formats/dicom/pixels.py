@@ -107,8 +107,13 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     elif (slope, intercept) != (1.0, 0.0) or volume.facts.modality == "CT":
         voxels, slope, intercept = _whole_numbers(voxels, slope, intercept)
     if volume.resample:
-        voxels = resample_stack(voxels, source_grid(volume), grid, float(voxels.min()))
+        voxels = resample_stack(voxels, source_grid(volume), grid, _fill(voxels, slope))
     return DicomVoxels(voxels, slope, intercept, _combined(hashes))
+
+
+def _fill(voxels: npt.NDArray[Any], slope: float) -> float:
+    """The stored value that means the lowest one."""
+    return float(voxels.max() if slope < 0 else voxels.min())
 
 
 def _source_shape(volume: DicomVolume) -> tuple[int, ...]:

@@ -425,3 +425,42 @@ def test_pixels_that_take_more_than_the_header_says_are_refused(tmp_path: Path, 
     write_series(tmp_path, voxels, affine, extra=extra)
     (volume,) = volumes(tmp_path)
     assert "its pixels take 2880 bytes, more than the 1440 for" in volume.problem
+
+
+def test_slices_that_turn_within_their_plane_are_off_the_grid(tmp_path: Path) -> None:
+    """Nine ten-thousandths over the stack: nothing at the first pixel, and a third of a millimetre at the last one."""
+    voxels, affine = real_volume((40, 36, 12))
+    wide = affine.copy()
+    wide[:3, :2] *= 5
+
+    def turn(ds: Dataset, k: int) -> None:
+        angle = 9e-4 * k / 11
+        ds.ImageOrientationPatient = [np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0]
+
+    write_series(tmp_path, voxels, wide, extra=turn)
+    (volume,) = volumes(tmp_path)
+    assert volume.verdict is not None
+    assert volume.verdict.status == "irregular"
+    assert volume.verdict.deviation == pytest.approx(9e-4 * np.hypot(39 * 10, 35 * 7.5), rel=0.02)
+    (volume,) = volumes(tmp_path, tolerance_mm=0.5)
+    assert volume.verdict is not None
+    assert volume.verdict.status == "irregular"  # a tenth of the slice distance is the most
+
+
+def test_every_second_slice_missing_is_told_of(tmp_path: Path) -> None:
+    voxels, affine = real_volume((12, 10, 12))
+    write_series(tmp_path, voxels, affine, drop=range(1, 12, 2))
+    (volume,) = volumes(tmp_path)
+    assert volume.verdict is not None
+    assert volume.verdict.status == "regular"
+    assert any("2 times as far apart (8.4 mm)" in note for note in volume.verdict.notes)
+
+
+def test_where_nothing_is_the_lowest_value_lies_also_under_a_negative_slope(tmp_path: Path) -> None:
+    voxels, affine = real_volume((32, 28, 9))
+    write_series(tmp_path, voxels, tilt(affine, 14.0), slope=-1.5, intercept=0.0)
+    volume = one(tmp_path, on_tilt="resample")
+    read = read_volume(volume)
+    values = read.voxels * read.slope + read.intercept
+    assert volume.shape[1] > 28
+    assert values[:, 0].min() == values.min() == -1.5 * float(voxels.max())
