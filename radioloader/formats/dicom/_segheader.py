@@ -212,6 +212,16 @@ def parse_header(dataset: Any, path: str | os.PathLike[str]) -> SegHeader:
         raise FormatError(
             f"{path}: {count} frames, but places (PerFrameFunctionalGroupsSequence) for {len(items)}; tiled slide images are not supported"
         )
+    if len(items) > count:
+        raise FormatError(
+            f"{path}: NumberOfFrames is {count}, but PerFrameFunctionalGroupsSequence describes {len(items)} frames: parts of the "
+            "structures would be missing; export it anew"
+        )
+    if "ConcatenationUID" in dataset:
+        raise FormatError(
+            f"{path}: one part of a segmentation that was split over several files (a concatenation, ConcatenationUID), which is not "
+            "supported: the rest of the structures would be missing; export it as one file"
+        )
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     frames = tuple(_frame(index, items[index], shared, kind, path) for index in range(count))
     unknown = {frame.segment for frame in frames} - {segment.number for segment in segments} - {None}
@@ -219,11 +229,6 @@ def parse_header(dataset: Any, path: str | os.PathLike[str]) -> SegHeader:
         raise FormatError(
             f"{path}: frames of segment {', '.join(map(str, sorted(map(str, unknown))))}, which SegmentSequence does not describe"
         )
-    notes = []
-    if len(items) > count:
-        notes.append(f"the header describes {len(items)} frames, the file holds {count}: the others are missing")
-    if "ConcatenationUID" in dataset:
-        notes.append("one part of a segmentation that was split over several files (a concatenation)")
     series, instances = _references(dataset, frames)
     info = SegInfo(
         segmentation_type=kind,
@@ -237,7 +242,6 @@ def parse_header(dataset: Any, path: str | os.PathLike[str]) -> SegHeader:
         referenced_series=series,
         referenced_instances=instances,
         frames=count,
-        notes=tuple(notes),
     )
     return SegHeader(info, rows, columns, bits, whole, background, frames)
 

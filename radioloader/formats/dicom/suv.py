@@ -13,6 +13,25 @@ from radioloader.formats.dicom.volumes import DicomVolume
 __all__ = ["suv_factor"]
 
 _DAY = 86400
+_WEIGHT, _DOSE, _HALF_LIFE = (0.5, 500.0), (1e6, 1e11), (60.0, 1e6)
+"""What is possible: kg, Bq, and seconds of a nuclide that is not one of those below."""
+_NEAR = 0.05
+_NUCLIDES = {
+    code: (name, seconds_)
+    for name, seconds_, codes in (
+        ("F-18", 6586.2, ("77004003", "C-111A1")),
+        ("C-11", 1221.8, ("40565003", "C-105A1")),
+        ("N-13", 597.9, ("21576001", "C-107A1")),
+        ("O-15", 122.2, ("129504001", "C-B1038")),
+        ("Ga-68", 4062.6, ("35337001", "C-131A3")),
+        ("Cu-64", 45721.0, ("3932008", "C-127A2")),
+        ("Zr-89", 282276.0, ("63360001", "C-168A4")),
+        ("Rb-82", 76.0, ("79197006", "C-159A2")),
+        ("I-124", 360806.0, ("40937006", "C-114A5")),
+    )
+    for code in codes
+}
+"""Half-lives in seconds by the codes of PS3.16 CID 4020, of SNOMED CT and of SNOMED RT."""
 
 
 def suv_factor(volume: DicomVolume) -> float:
@@ -75,7 +94,55 @@ def _factor(datasets: list[Any]) -> float:
     ):
         if value <= 0:
             raise FormatError(f"{name} is missing or not positive")
+    _check_plausible(weight / 1000, dose, half_life, drug)
+    _check_equal(datasets)
     return activity * weight / (dose * 2 ** (-_elapsed(datasets, drug) / half_life))
+
+
+def _check_plausible(weight: float, dose: float, half_life: float, drug: Any) -> None:
+    """Values in other units than the standard's (MBq, grams, minutes) are off by powers of ten, and so would be the SUV.
+
+    Raises:
+        FormatError: One cannot be what it says.
+    """
+    nuclide = item(drug, "RadionuclideCodeSequence")
+    known = None if nuclide is None else _NUCLIDES.get(text(nuclide, "CodeValue"))
+    usual = (known[1] * (1 - _NEAR), known[1] * (1 + _NEAR)) if known else _HALF_LIFE
+    of = f" of {known[0]}" if known else ""
+    for name, value, (low, high), unit in (
+        ("PatientWeight", weight, _WEIGHT, "kg"),
+        ("RadionuclideTotalDose", dose, _DOSE, "Bq"),
+        ("RadionuclideHalfLife", half_life, usual, f"s{of} (RadionuclideCodeSequence)" if known else "s"),
+    ):
+        if not low <= value <= high:
+            raise FormatError(f"{name} is {value:g}, expected {low:g} to {high:g} {unit}; is it in other units?")
+
+
+def _check_equal(datasets: list[Any]) -> None:
+    """One injection, one patient: what the factor is made of is the same in all files of a series.
+
+    Raises:
+        FormatError: It is not.
+    """
+    drugs = [item(dataset, "RadiopharmaceuticalInformationSequence") or {} for dataset in datasets]
+    for holders, keyword in (
+        *((datasets, keyword) for keyword in ("PatientWeight", "Units", "DecayCorrection", "CorrectedImage")),
+        *(
+            (drugs, keyword)
+            for keyword in ("RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartTime")
+        ),
+        (drugs, "RadiopharmaceuticalStartDateTime"),
+    ):
+        found = {_plain(text(holder, keyword)) for holder in holders}
+        if len(found) > 1:
+            raise FormatError(f"{keyword} differs between the files of the series ({len(found)} values), expected one")
+
+
+def _plain(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _elapsed(datasets: list[Any], drug: Any) -> float:

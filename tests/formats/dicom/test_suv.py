@@ -266,3 +266,32 @@ def test_the_patient_is_not_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         factor(tmp_path, Units="PROPCPS")
     assert "Quillfeather" not in str(caught.value)
+
+
+def nuclide(code: str) -> dict[str, Any]:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "nuclide"
+    return {"RadionuclideCodeSequence": Items([item])}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"drug": {"RadionuclideTotalDose": "370"}}, "RadionuclideTotalDose is 370, expected 1e[+]06 to 1e[+]11 Bq"),
+        ({"drug": {"RadionuclideHalfLife": "20.4"}}, "RadionuclideHalfLife is 20.4, expected 60 to 1e[+]06 s"),
+        (
+            {"drug": {"RadionuclideHalfLife": "109.77", **nuclide("77004003")}},
+            "RadionuclideHalfLife is 109.77, expected 6256.89 to 6915.51 s of F-18",
+        ),
+        ({"drug": nuclide("C-131A3")}, "RadionuclideHalfLife is 6586.2, expected 3859.47 to 4265.73 s of Ga-68"),
+        ({"PatientWeight": "70000"}, "PatientWeight is 70000, expected 0.5 to 500 kg"),
+        ({"beds": ({}, {"PatientWeight": "64"}, {})}, "PatientWeight differs between the files of the series"),
+    ],
+)
+def test_values_that_cannot_be(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(FormatError, match=problem):
+        factor(tmp_path, **changes)
+
+
+def test_a_nuclide_with_its_half_life(tmp_path: Path) -> None:
+    assert factor(tmp_path / "a", drug=nuclide("77004003")) == factor(tmp_path / "b")
