@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from radioloader.errors import FormatError, GridMismatchError
+from radioloader.errors import FormatError, GridMismatchError, RadioloaderError
 from radioloader.formats.dicom.frames import Instance
 from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.labels import Classes, class_titles, combine, match_classes, matches
@@ -174,13 +174,27 @@ class DicomLabel:
         grid, verdict = image.laid_out
         self._check()
         notes: list[str] = []
-        voxels, names = self._voxels(notes)
+        try:
+            voxels, names = self._voxels(notes)
+        except RadioloaderError as error:
+            raise type(error)(self._hidden(str(error))) from error
+        notes = [self._hidden(note) for note in notes]
         columns = {
             "geometry": verdict.to_json(),
             "dicom": origin_of(image, self.pseudonyms, label=self.label.sop, classes=names),
             "Modality": self.label.facts.modality,
         }
         return from_array(voxels, grid, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns)
+
+    def _hidden(self, message: str) -> str:
+        """A message without the UIDs that are pseudonymised; the path stays: it is where to look."""
+        grid, _ = self.image.laid_out
+        known = {self.label.sop, self.label.facts.series, self.label.facts.study, self.label.frame_of_reference}
+        known |= {grid.series, grid.study, grid.frame_of_reference, *self.label.images}
+        parts = message.split(self.label.path) if self.pseudonyms else []
+        for uid in sorted(known - {""}, key=len, reverse=True):
+            parts = [part.replace(uid, self.pseudonyms.uid(uid)) for part in parts]
+        return self.label.path.join(parts) if parts else message
 
     def _check(self) -> None:
         try:

@@ -378,3 +378,19 @@ def test_contours_between_slices_go_to_the_nearest_where_that_is_wanted(image: P
     assert "SECRET" not in str(report)
     with pytest.raises(ConfigError, match="planes='all' is not 'on_slices' or 'nearest'"):
         ingest(image, planes="all")
+
+
+def test_messages_hold_no_uid_where_there_is_a_key(image: Path) -> None:
+    grid = grid_of(image / "dicom" / "ct")
+    (image / "key").write_text("0123456789abcdef0123456789abcdef")
+    other = replace(grid, frame_of_reference="1.2.840.99.7")
+    write_rtstruct(image / "dicom" / "rs", other, {"a": contours(grid, BOX, range(2, 5))})
+    for options, said in (({}, True), ({"pseudonymize": image / "key"}, False)):
+        store = image / f"store {said}"
+        report = rl.ingest(store, {"CT": image / "dicom", "roi": image / "dicom"}, labels=["roi"], workers=1, **options)
+        text = str(report)
+        assert f"{image}/dicom/rs" in text
+        uids = [
+            one for one in (grid.series, grid.frame_of_reference, grid.study, other.frame_of_reference) if one in text
+        ]
+        assert bool(uids) is said, text
