@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Frame", "Ignored", "Instance", "Pixels", "SeriesFacts", "Tile"]
+__all__ = ["LOSSY", "Frame", "Ignored", "Instance", "Pixels", "SeriesFacts", "Tile"]
 
 Vector = tuple[float, ...]
+
+LOSSY = {f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 203)}
+"""Transfer syntaxes (PS3.6 Table A-1) that may have changed the pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from radioloader.formats.dicom.fourth_axis import (
     uneven,
     values_of,
 )
-from radioloader.formats.dicom.frames import Frame
+from radioloader.formats.dicom.frames import LOSSY, Frame
 from radioloader.formats.dicom.geometry import LPS_TO_RAS, axes_of, normal_of, slice_offsets
 from radioloader.formats.dicom.meaning import NUMBERS, kind_name
 from radioloader.formats.dicom.stack import Dimension, Stack
@@ -53,7 +53,7 @@ def without_copies(frames: Sequence[Frame]) -> tuple[list[Frame], list[tuple[Fra
     """
     kept: dict[Hashable, Frame] = {}
     copies = []
-    for frame in sorted(frames, key=lambda frame: (frame.path, frame.number)):
+    for frame in sorted(frames, key=lambda frame: (frame.pixels.syntax in LOSSY, frame.path, frame.number)):
         first = kept.setdefault((frame.sop, frame.number, frame.tile), frame)
         if first is not frame:
             if _said(first) != _said(frame):
