@@ -123,11 +123,12 @@ def test_kill_9_at_random_moments(
 
     kills = counts(3, 200)
     seen: list[int] = []
-    stores = 0
+    stores = done = 0
     store = tmp_path / "0"
     todo = moments(kills, duration, seed=2)
     while todo:
-        number = kills - len(todo)
+        number = done
+        done += 1
         process = start(root, store, consolidating=number % 3 > 0)
         below: list[psutil.Process] = []
         moment = todo[-1]
@@ -155,6 +156,10 @@ def test_kill_9_at_random_moments(
             todo[-1] *= 0.9
             continue
         todo.pop()
+        partly = any(0 < count < SUBJECTS for count in seen)
+        if not todo and not partly and number < kills + 8:
+            # On a machine that does other things as well, a moment may be early or late for all of the few kills.
+            todo.append(duration * (0.3 + 0.08 * (number % 8)))
         # At once, while workers of a killed parent may still be writing.
         if store.exists():
             seen.append(len(shows_sources(store, root)))
