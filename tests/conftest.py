@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 STRESS = bool(os.environ.get("RADIOLOADER_STRESS"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -29,6 +31,14 @@ def pytest_collection_finish() -> None:
     """Modules and collected tests stay until the end: garbage collection, of which radioloader's tests cause much, need not visit them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The generators of the process are in the same state at the start of each test: one that compares two draws ends always alike."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - it is the global one that is meant
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
