@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 
 import radioloader as rl
 from radioloader.formats.dicom.grid import ImageGrid
 from tests.formats.dicom import structures
+from tests.formats.dicom.grids import grid_of_files
 from tests.formats.dicom.make import uid, write_series
 
 AFFINE = np.array([[-0.8, 0, 0, 31.5], [0, -0.9, 0, -12.25], [0, 0, 2.5, 7.0], [0, 0, 0, 1]])
@@ -55,27 +55,7 @@ def write_rtstruct(
 
 def grid_of(folder: Path) -> ImageGrid:
     """The grid of a folder that holds one regular series of CT or MR files, from pydicom alone."""
-    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.iterdir())]
-    headers.sort(key=lambda header: float(header.ImagePositionPatient[2]))
-    first = headers[0]
-    lps = np.array([-1.0, -1.0, 1.0])
-    origins = np.array([header.ImagePositionPatient for header in headers], float) * lps
-    row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3) * lps
-    affine = np.eye(4)
-    down, right = (float(value) for value in first.PixelSpacing)
-    affine[:3] = np.stack(
-        [row * right, column * down, (origins[-1] - origins[0]) / (len(origins) - 1), origins[0]], axis=1
-    )
-    return ImageGrid(
-        shape=(first.Columns, first.Rows, len(headers)),
-        affine=affine,
-        origins=origins,
-        frame_of_reference=first.FrameOfReferenceUID,
-        study=first.StudyInstanceUID,
-        series=first.SeriesInstanceUID,
-        sop_class=first.SOPClassUID,
-        slices=tuple(((header.SOPInstanceUID, 0),) for header in headers),
-    )
+    return grid_of_files(folder.iterdir())[0]
 
 
 def stored(uri: Any, collection: str) -> dict[str, np.ndarray[Any, Any]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.errors import FormatError, RadioloaderError
+from radioloader.formats.dicom._quiet import quiet
 
-__all__ = ["LPS", "Code", "SegFrame", "SegHeader", "SegInfo", "Segment", "explained", "parse_header", "silent"]
+__all__ = ["LPS", "Code", "SegFrame", "SegHeader", "SegInfo", "Segment", "explained", "parse_header"]
 
 LPS = np.array([-1.0, -1.0, 1.0])
 """Turns DICOM's patient coordinates (LPS, mm) into RAS mm and back."""
@@ -132,28 +131,12 @@ class SegHeader:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """pydicom's and highdicom's warnings are neither shown nor logged: they quote values of the header, which may be a patient's."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
 def explained(path: str | os.PathLike[str]) -> Iterator[None]:
     """Errors of reading the DICOM file ``path`` become a FormatError that names it."""
     from pydicom.errors import InvalidDicomError
 
     try:
-        with silent():
+        with quiet():
             yield
     except RadioloaderError:
         raise

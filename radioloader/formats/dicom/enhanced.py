@@ -176,6 +176,12 @@ def _add_kind(kind: dict[str, str], groups: _Groups) -> None:
     exposure = groups.get("CTXRayDetailsSequence")
     if exposure is not None and exposure.get("KVP") is not None:
         kind["kvp"] = f"{number(exposure, 'KVP', 0.0):.4g}"
+    measures = groups.get("PixelMeasuresSequence")
+    if measures is not None and measures.get("SliceThickness") is not None:
+        kind["thickness"] = f"{number(measures, 'SliceThickness', 0.0):.4g}"
+    made = groups.get("CTReconstructionSequence")
+    if made is not None and made.get("ConvolutionKernel") is not None:
+        kind["kernel"] = text(made, "ConvolutionKernel")
 
 
 def _add_index(index: dict[str, float | str], groups: _Groups, content: Any) -> None:

@@ -23,7 +23,6 @@ class Pixels:
     Attributes:
         rows: Rows of a frame.
         columns: Columns of a frame.
-        samples: Samples of a pixel: 1 is grey, 3 is colour.
         photometric: PhotometricInterpretation.
         allocated: BitsAllocated.
         stored: BitsStored.
@@ -35,7 +34,6 @@ class Pixels:
 
     rows: int
     columns: int
-    samples: int
     photometric: str
     allocated: int
     stored: int
@@ -124,6 +122,12 @@ class Frame:
     index: tuple[tuple[str, float | str], ...]
     tile: Tile | None = None
     rescaled: bool = True
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Rows and columns of it, or of its tile."""
+        shown = self.pixels if self.tile is None else self.tile
+        return shown.rows, shown.columns
 
 
 @dataclass(frozen=True, slots=True)

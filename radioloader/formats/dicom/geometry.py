@@ -17,7 +17,7 @@ from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame
 from radioloader.geometry import affine_problem
 
-__all__ = ["Layout", "Verdict", "axes_of", "lay_out", "normal_of", "runs_of", "slice_offsets"]
+__all__ = ["Layout", "Verdict", "axes_of", "lay_out", "normal_of", "rescale_of", "runs_of", "slice_offsets"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _COSINES = 1e-3
@@ -196,7 +196,6 @@ def lay_out(frames: Sequence[Frame], tolerance_mm: float) -> Layout:
         verdict,
         orientation=float(np.abs(cosines - cosines[0]).max()),
         order=_instance_order([frames[place].instance for place in order]),
-        rescale=_rescale(frames),
         notes=_sparse(verdict.step, first.thickness) if count > 1 else (),
     )
     return Layout(tuple(order), affine, positions @ LPS_TO_RAS.T, verdict)
@@ -232,11 +231,7 @@ def _judge(
 
 def _corners(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
     """(n, 3) centre of the last pixel of each slice, by its own cosines, in LPS mm."""
-    rows, columns = (
-        (frames[0].pixels.rows, frames[0].pixels.columns)
-        if frames[0].tile is None
-        else (frames[0].tile.rows, frames[0].tile.columns)
-    )
+    rows, columns = frames[0].picture
     cosines = np.array([frame.orientation for frame in frames]).reshape(-1, 2, 3)
     cosines = cosines / np.linalg.norm(cosines, axis=2, keepdims=True)
     between_rows, between_columns = frames[0].spacing
@@ -311,6 +306,7 @@ def _instance_order(numbers: Sequence[int | None]) -> str:
     return "ascending" if (steps > 0).all() else "descending" if (steps < 0).all() else "other"
 
 
-def _rescale(frames: Sequence[Frame]) -> str:
+def rescale_of(frames: Sequence[Frame]) -> str:
+    """``"none"``, ``"uniform"`` or ``"per slice"``."""
     pairs = {(frame.slope, frame.intercept) for frame in frames}
     return "per slice" if len(pairs) > 1 else "none" if pairs == {(1.0, 0.0)} else "uniform"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
-import warnings
 import zlib
-from collections.abc import Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterable
 from typing import Any, BinaryIO
 
 from radioloader._optional import require
 from radioloader.errors import FormatError
+from radioloader.formats.dicom._quiet import quiet
 from radioloader.formats.dicom.codestream import check_codestreams
 from radioloader.formats.dicom.enhanced import enhanced_frames
 from radioloader.formats.dicom.frames import Frame, Ignored, Instance, Pixels, SeriesFacts
@@ -23,7 +21,7 @@ from radioloader.formats.dicom.tags import TECHNICAL, technical_values
 from radioloader.formats.dicom.values import depth_of, has_rescale, integer, number, text, vector
 from radioloader.formats.dicom.view import HeaderView
 
-__all__ = ["open_dataset", "quiet", "read_instance", "read_instances"]
+__all__ = ["open_dataset", "read_instance", "read_instances"]
 
 _SEG = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -66,25 +64,9 @@ _RATIO = 1000
 takes some 100 bytes, a 5,000th: small ones are free.)"""
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Within this, pydicom takes values as they are and neither warns of them nor logs them: what matters of it is in our errors and
-    verdicts, and values may be names."""
-    config = require("pydicom.config", extra="dicom")
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    try:
-        logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings(), config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def read_instances(paths: Iterable[str], keep_tags: Iterable[str] = ()) -> list[Instance | Ignored]:
     """:func:`read_instance` of each file."""
-    with quiet():
+    with quiet(lenient=True):
         known: _Known = {}
         return [read_instance(path, keep_tags, known) for path in paths]
 
@@ -284,7 +266,6 @@ def _pixels(dataset: Any, syntax: str) -> Pixels:
     return Pixels(
         rows=rows,
         columns=columns,
-        samples=samples,
         photometric=photometric,
         allocated=allocated,
         stored=stored,

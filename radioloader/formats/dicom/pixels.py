@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from radioloader._optional import require
 from radioloader.errors import FormatError
+from radioloader.formats.dicom._quiet import quiet
 from radioloader.formats.dicom.frames import LOSSY, Frame, Pixels
 from radioloader.formats.dicom.geometry import lay_out
 from radioloader.formats.dicom.grid import ImageGrid
-from radioloader.formats.dicom.headers import open_dataset, quiet
+from radioloader.formats.dicom.headers import open_dataset
 from radioloader.formats.dicom.resample import resample_stack
-from radioloader.formats.dicom.stacks import picture_of
 from radioloader.formats.dicom.suv import suv_factor
 from radioloader.formats.dicom.volumes import DicomVolume
 
@@ -79,7 +79,7 @@ def read_volume(volume: DicomVolume, *, suv: str = "") -> DicomVoxels:
     voxels = np.empty(_source_shape(volume), dtype)
     hashes: dict[str, str] = {}
     fourth = voxels.ndim == 4
-    with quiet():
+    with quiet(lenient=True):
         times = range(len(volume.slices[0]))
         # One run over all frames: a file of many frames is opened once.
         decoded = _decode([places[t] for t in times for places in volume.slices], hashes, volume.stamps)
@@ -117,7 +117,7 @@ def _fill(voxels: npt.NDArray[Any], slope: float) -> float:
 
 
 def _source_shape(volume: DicomVolume) -> tuple[int, ...]:
-    rows, columns = picture_of(volume.slices[0][0])
+    rows, columns = volume.slices[0][0].picture
     times = (len(volume.slices[0]),) if volume.dimension is not None else ()
     return (columns, rows, len(volume.slices), *times)
 
@@ -202,7 +202,10 @@ def _decode(
 
 def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[npt.NDArray[Any]]:
     iter_pixels = require("pydicom.pixels", extra="dicom").iter_pixels
-    numbers = list(dict.fromkeys(frame.number for frame in frames))
+    wanted: dict[int, list[Frame]] = {}
+    for frame in frames:
+        wanted.setdefault(frame.number, []).append(frame)
+    numbers = list(wanted)
     pixels = frames[0].pixels
     decoded = iter(())
     try:
@@ -224,9 +227,8 @@ def _decoded(path: str, stream: BinaryIO, frames: Sequence[Frame]) -> Iterator[n
                 decoded = iter_pixels(source, bits_allocated=8, **options)
                 array = next(decoded)
             whole = _used_bits(path, np.asarray(array), pixels)
-            for frame in frames:
-                if frame.number == number:
-                    yield _tile(whole, frame)
+            for frame in wanted[number]:
+                yield _tile(whole, frame)
     except FormatError:
         raise
     except (GeneratorExit, MemoryError, OSError):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import numpy.typing as npt
 
 from radioloader._optional import require
 from radioloader.errors import FormatError, GridMismatchError
+from radioloader.formats.dicom._quiet import quiet
 from radioloader.formats.dicom.grid import ImageGrid
 
 __all__ = ["CLOSED", "Contour", "ReferencedSeries", "Structure", "StructureSet", "check_reference", "read_rtstruct"]
@@ -116,7 +114,7 @@ def read_rtstruct(path: str | os.PathLike[str]) -> StructureSet:
     path = Path(path)
     pydicom = require("pydicom", extra="dicom")
     try:
-        with _quiet():
+        with quiet():
             # force: planning systems also write the bare data set, without the header of PS3.10. The SOP class tells it from other files.
             return _structure_set(pydicom.dcmread(path, specific_tags=_TAGS, force=True), path)
     except FormatError:
@@ -125,21 +123,6 @@ def read_rtstruct(path: str | os.PathLike[str]) -> StructureSet:
         raise FormatError(f"{path}: the file does not exist") from None
     except Exception as error:  # pydicom has no root of its errors, and broken bytes raise many kinds
         raise FormatError(f"{path}: broken or truncated structure set: {error}; fetch or export it again") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """pydicom logs and warns of every value that is longer than the standard allows, such as a name of more than 64 characters. What
-    matters is in our errors."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _structure_set(dataset: Any, path: Path) -> StructureSet:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,8 +100,30 @@ def read_segments(
     wanted = [segment for segment in header.info.segments if segments is None or segment.number in segments]
     dtype = np.dtype(np.float32 if values else np.bool_)
     if header.info.segmentation_type == "LABELMAP":
-        return _labelled(path, header, pixels, grid, placed, wanted, dtype, outside == "drop")
-    return _stacked(path, header, pixels, grid, placed, wanted, dtype, outside == "drop", fraction)
+        return _labelled(_Task(path, header, pixels, grid, placed, wanted, dtype, outside == "drop"))
+    return _stacked(_Task(path, header, pixels, grid, placed, wanted, dtype, outside == "drop"), fraction)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Segments of a file to put on a grid."""
+
+    path: Path
+    header: SegHeader
+    pixels: SegPixels
+    grid: ImageGrid
+    placed: _Placed
+    wanted: list[Segment]
+    dtype: np.dtype[Any]
+    drop: bool
+
+    def check(self, what: str, missed: int) -> None:
+        """Refuse what lies beyond the image, unless it may be dropped."""
+        if missed and not self.drop:
+            raise GridMismatchError(
+                f"{self.path}: {missed} pixels of {what} lie outside of the image of {' x '.join(map(str, self.grid.shape))} voxels; give "
+                'the whole image, or leave them out with outside="drop"'
+            )
 
 
 def _check_reference(info: SegInfo, grid: ImageGrid, path: Path) -> None:
@@ -135,31 +158,22 @@ def _check_unique(placed: _Placed, grid: ImageGrid, path: Path) -> None:
             )
 
 
-def _stacked(
-    path: Path,
-    header: SegHeader,
-    pixels: SegPixels,
-    grid: ImageGrid,
-    placed: _Placed,
-    wanted: list[Segment],
-    dtype: np.dtype[Any],
-    drop: bool,
-    fraction: float,
-) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
+def _stacked(task: _Task, fraction: float) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
     """BINARY and FRACTIONAL: a frame shows one segment."""
+    path, header, dtype = task.path, task.header, task.dtype
     frames: dict[int | None, _Placed] = {}
-    for frame, placement in placed:
+    for frame, placement in task.placed:
         frames.setdefault(frame.segment, []).append((frame, placement))
     with explained(path):
         file = open(path, "rb")  # noqa: SIM115 - closed below
     with file:
-        pixels.attach(file)
-        for segment in wanted:
-            out = np.zeros(grid.shape, dtype, order="F")
+        task.pixels.attach(file)
+        for segment in task.wanted:
+            out = np.zeros(task.grid.shape, dtype, order="F")
             missed = 0
             with explained(path):
                 for frame, placement in frames.get(segment.number, ()):
-                    stored = pixels[frame.index]
+                    stored = task.pixels[frame.index]
                     if stored.size and int(stored.max()) > header.whole:
                         raise FormatError(
                             f"{path}: frame {frame.index + 1} holds the value {int(stored.max())}, the largest that "
@@ -167,44 +181,27 @@ def _stacked(
                         )
                     part = stored / header.whole
                     missed += placement.put(part.astype(dtype) if dtype.kind == "f" else part >= fraction, out)
-            if missed and not drop:
-                raise _beyond(path, f"segment {segment.number} ({segment.label})", missed, grid)
+            task.check(f"segment {segment.number} ({segment.label})", missed)
             yield segment, out
 
 
-def _labelled(
-    path: Path,
-    header: SegHeader,
-    pixels: SegPixels,
-    grid: ImageGrid,
-    placed: _Placed,
-    wanted: list[Segment],
-    dtype: np.dtype[Any],
-    drop: bool,
-) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
+def _labelled(task: _Task) -> Iterator[tuple[Segment, npt.NDArray[Any]]]:
     """LABELMAP: a frame shows all segments, so that all frames are read once, before the first mask."""
+    path, header = task.path, task.header
     described = np.zeros(2**header.bits, np.bool_)
     described[[header.background, *(segment.number for segment in header.info.segments)]] = True
-    labels = np.full(grid.shape, header.background, np.uint8 if header.bits == 8 else np.uint16, order="F")
+    labels = np.full(task.grid.shape, header.background, np.uint8 if header.bits == 8 else np.uint16, order="F")
     missed = 0
     with explained(path), open(path, "rb") as stream:
-        pixels.attach(stream)
-        for frame, placement in placed:
-            stored = pixels[frame.index]
+        task.pixels.attach(stream)
+        for frame, placement in task.placed:
+            stored = task.pixels[frame.index]
             if not described[stored].all():
                 value = int(stored[~described[stored]][0])
                 raise FormatError(
                     f"{path}: frame {frame.index + 1} holds the label {value}, which SegmentSequence does not describe (PS3.3 C.8.20.2.3)"
                 )
             missed += placement.put(stored, labels, header.background)
-    if missed and not drop:
-        raise _beyond(path, "the segmentation", missed, grid)
-    for segment in wanted:
-        yield segment, (labels == segment.number).astype(dtype, copy=False)
-
-
-def _beyond(path: Path, what: str, missed: int, grid: ImageGrid) -> GridMismatchError:
-    return GridMismatchError(
-        f"{path}: {missed} pixels of {what} lie outside of the image of {' x '.join(map(str, grid.shape))} voxels; give the whole image, "
-        'or leave them out with outside="drop"'
-    )
+    task.check("the segmentation", missed)
+    for segment in task.wanted:
+        yield segment, (labels == segment.number).astype(task.dtype, copy=False)

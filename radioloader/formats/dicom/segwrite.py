@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from radioloader._optional import require
 from radioloader.errors import ConfigError, FormatError, ShapeError
-from radioloader.formats.dicom._segheader import LPS, Code, silent
+from radioloader.formats.dicom._quiet import quiet
+from radioloader.formats.dicom._segheader import LPS, Code
 from radioloader.formats.dicom._segsource import add_references, make_template
 from radioloader.formats.dicom.grid import ImageGrid
 
@@ -117,7 +118,7 @@ def write_seg(
         raise FormatError(f"{path}: cannot be written, it is a folder; give the name of a file")
     require("highdicom", extra="dicom")
     template = make_template(grid, source)
-    with silent():
+    with quiet():
         seg = _segmentation(
             template,
             pixels,

@@ -26,7 +26,7 @@ from radioloader.formats.dicom.geometry import LPS_TO_RAS, axes_of, normal_of, s
 from radioloader.formats.dicom.meaning import NUMBERS, kind_name
 from radioloader.formats.dicom.stack import Dimension, Stack
 
-__all__ = ["Dimension", "Stack", "make_stacks", "picture_of", "without_copies"]
+__all__ = ["Dimension", "Stack", "make_stacks", "without_copies"]
 
 _COSINES = 1e-3
 """Direction cosines of slices of one stack agree within this: 0.06 degrees, and files round to a few digits."""
@@ -130,14 +130,9 @@ def _nearest(known: list[tuple[float, ...]], values: tuple[float, ...], within: 
     return len(known) - 1
 
 
-def picture_of(frame: Frame) -> tuple[int, int]:
-    """Rows and columns of a frame, or of the tile of it."""
-    return (frame.pixels.rows, frame.pixels.columns) if frame.tile is None else (frame.tile.rows, frame.tile.columns)
-
-
 def _size(frame: Frame) -> tuple[Hashable, ...]:
     pixels = frame.pixels
-    return *picture_of(frame), pixels.photometric, pixels.allocated, pixels.floating
+    return *frame.picture, pixels.photometric, pixels.allocated, pixels.floating
 
 
 def _names(firsts: Sequence[Frame]) -> list[str]:
@@ -266,7 +261,7 @@ def _places(frames: list[Frame]) -> list[list[Frame]]:
 def _slabs(frames: list[Frame]) -> list[list[Frame]]:
     """Frames apart by where they lie within their planes, such as the stations of a scan of the whole body; in that order."""
     row, column = axes_of(frames[0].orientation)
-    rows, columns = picture_of(frames[0])
+    rows, columns = frames[0].picture
     between_rows, between_columns = frames[0].spacing
     positions = np.array([frame.position for frame in frames])
     size = np.maximum([columns * between_columns, rows * between_rows], _SAME_PLACE_MM**3)

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from radioloader.errors import FormatError
-from radioloader.formats.dicom.headers import open_dataset, quiet
+from radioloader.formats.dicom._quiet import quiet
+from radioloader.formats.dicom.headers import open_dataset
 from radioloader.formats.dicom.values import item, moment, number, seconds, text
 from radioloader.formats.dicom.volumes import DicomVolume
 
@@ -42,7 +43,7 @@ def suv_factor(volume: DicomVolume) -> float:
     """
     paths = sorted({frame.path for places in volume.slices for frame in places})
     datasets = []
-    with quiet():
+    with quiet(lenient=True):
         for path in paths:
             try:
                 with open(path, "rb") as stream:

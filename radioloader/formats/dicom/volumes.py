@@ -11,9 +11,9 @@ import numpy as np
 
 from radioloader.errors import ConfigError, FormatError
 from radioloader.formats.dicom.frames import Frame, Instance, SeriesFacts
-from radioloader.formats.dicom.geometry import Layout, Verdict, lay_out, runs_of
+from radioloader.formats.dicom.geometry import Layout, Verdict, lay_out, rescale_of, runs_of
 from radioloader.formats.dicom.grid import ImageGrid
-from radioloader.formats.dicom.stacks import Dimension, Stack, make_stacks, picture_of, without_copies
+from radioloader.formats.dicom.stacks import Dimension, Stack, make_stacks, without_copies
 
 __all__ = ["DicomVolume", "Policy", "volumes_of"]
 
@@ -204,11 +204,7 @@ def _apply(
 
 def _check_size(stack: Stack, size: int) -> None:
     """A volume that takes far more memory than its files could explain is not allocated."""
-    promised = sum(
-        (frame.tile.rows * frame.tile.columns if frame.tile else frame.pixels.rows * frame.pixels.columns)
-        * (frame.pixels.allocated // 8)
-        for frame in stack.frames
-    )
+    promised = sum(math.prod(frame.picture) * (frame.pixels.allocated // 8) for frame in stack.frames)
     if promised > max(_FREE_BYTES, _RATIO * size):
         raise FormatError(f"its files ({size} bytes) cannot hold {promised} bytes of pixels")
 
@@ -216,9 +212,7 @@ def _check_size(stack: Stack, size: int) -> None:
 def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
     slices = tuple(stack.slices[place] for place in layout.order)
     first = slices[0][0]
-    rows, columns = picture_of(first)
-    pairs = {(frame.slope, frame.intercept) for places in slices for frame in places}
-    rescale = "per slice" if len(pairs) > 1 else layout.verdict.rescale
+    rows, columns = first.picture
     grid = ImageGrid(
         shape=(columns, rows, len(slices)),
         affine=layout.affine,
@@ -231,7 +225,7 @@ def _volume(stack: Stack, base: DicomVolume, layout: Layout) -> DicomVolume:
     )
     axis = stack.dimension
     notes = () if axis is None else (f"the fourth axis is {axis.name}, of {len(axis.values)} steps",)
-    verdict = replace(layout.verdict, rescale=rescale)
+    verdict = replace(layout.verdict, rescale=rescale_of([frame for places in slices for frame in places]))
     return replace(base, slices=slices, grid=grid, verdict=verdict, dimension=axis, notes=(*base.notes, *notes))
 
 

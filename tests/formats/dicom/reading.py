@@ -77,7 +77,7 @@ def frames_of(affine: Array, depth: int, **values: Any) -> list[Frame]:
         position=(),
         orientation=tuple(plane.orientation),
         spacing=plane.spacing,
-        pixels=Pixels(30, 40, 1, "MONOCHROME2", 16, 16, 15, True, "", "1.2.840.10008.1.2.1"),
+        pixels=Pixels(30, 40, "MONOCHROME2", 16, 16, 15, True, "", "1.2.840.10008.1.2.1"),
         slope=1.0,
         intercept=0.0,
         instance=None,

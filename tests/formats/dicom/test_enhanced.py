@@ -361,3 +361,26 @@ def test_maps_by_a_table_are_refused(tmp_path: Path, oblique: tuple[Array, Array
     path = write_enhanced(tmp_path / "a.dcm", *oblique, modality="MR", extra=change)
     said = "frame 1 of 6: its values are given by a table (RealWorldValueLUTData), which is not supported"
     assert instances(path)[0].problem == said
+
+
+def test_reconstructions_of_other_thickness_and_kernel_are_volumes_of_their_own(tmp_path: Path) -> None:
+    voxels, affine = real_volume(SHAPE)
+    kinds = {"thickness1": (1.0, "B"), "thickness2": (2.0, "B"), "thickness2_kernelH": (2.0, "H")}
+
+    def made(thickness: float, kernel: str) -> Any:
+        def extra(ds: Dataset) -> None:
+            shared = ds.SharedFunctionalGroupsSequence[0]
+            shared.PixelMeasuresSequence[0].SliceThickness = thickness
+            shared.CTReconstructionSequence = [Dataset()]
+            shared.CTReconstructionSequence[0].ConvolutionKernel = kernel
+
+        return extra
+
+    for number, (thickness, kernel) in enumerate(kinds.values()):
+        write_enhanced(tmp_path / f"{number}.dcm", voxels + number, affine, extra=made(thickness, kernel))
+    found = {
+        (dict(v.slices[0][0].kind)["thickness"], dict(v.slices[0][0].kind)["kernel"]): v for v in volumes(tmp_path)
+    }
+    assert set(found) == {("1", "B"), ("2", "B"), ("2", "H")}
+    for number, (thickness, kernel) in enumerate(kinds.values()):
+        assert np.array_equal(read_volume(found[f"{thickness:g}", kernel]).voxels, voxels + number)

@@ -11,20 +11,15 @@ import pytest
 
 from radioloader.errors import FormatError
 from radioloader.formats.dicom.frames import Frame
-from radioloader.formats.dicom.geometry import Verdict, lay_out, runs_of
+from radioloader.formats.dicom.geometry import Verdict, lay_out, rescale_of, runs_of
 from tests.formats.dicom.make import rotation, tilt
 from tests.formats.dicom.reading import frames_of
+from tests.formats.dicom.volumes import TURNS as ALL_TURNS
 from tests.formats.dicom.volumes import Array
 
 # Rows from right to left, columns from front to back, 0.5 x 0.8 mm, slices of 3 mm.
 AXIAL = np.array([[-0.5, 0, 0, 90], [0, -0.8, 0, 120], [0, 0, 3, -40], [0, 0, 0, 1]])
-TURNS = {
-    "axial": (0, 0, 0),
-    "oblique": (20, -10, 5),
-    "sagittal": (0, 90, 0),
-    "coronal": (90, 0, 0),
-    "flip": (180, 0, 0),
-}
+TURNS = ALL_TURNS | {"flip": (180, 0, 0)}
 TURN = pytest.mark.parametrize("affine", [rotation(turn) @ AXIAL for turn in TURNS.values()], ids=TURNS)
 
 
@@ -227,9 +222,9 @@ def test_all_slices_at_one_place() -> None:
 
 def test_rescale() -> None:
     frames = frames_of(AXIAL, 3)
-    assert lay_out(frames, 0.1).verdict.rescale == "none"
-    assert lay_out([replace(f, intercept=-1024.0) for f in frames], 0.1).verdict.rescale == "uniform"
-    assert lay_out([replace(f, slope=1.0 + k) for k, f in enumerate(frames)], 0.1).verdict.rescale == "per slice"
+    assert rescale_of(frames) == "none"
+    assert rescale_of([replace(f, intercept=-1024.0) for f in frames]) == "uniform"
+    assert rescale_of([replace(f, slope=1.0 + k) for k, f in enumerate(frames)]) == "per slice"
 
 
 def test_two_slices_tell_their_own_distance() -> None:

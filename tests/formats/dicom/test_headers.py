@@ -166,7 +166,7 @@ def test_attributes_that_may_be_absent(tmp_path: Path) -> None:
     (found,) = instances(path)
     (frame,) = found.frames
     assert (frame.instance, frame.slope, frame.intercept, frame.frame_of_reference) == (None, 1.0, 0.0, "")
-    assert (frame.pixels.high_bit, frame.pixels.samples, frame.thickness) == (15, 1, 0.0)
+    assert (frame.pixels.high_bit, frame.thickness) == (15, 0.0)
     assert (found.facts.patient, found.facts.study, found.facts.number) == (("", ""), "", None)
 
 
@@ -258,8 +258,6 @@ def test_other_things_in_a_folder(tmp_path: Path) -> None:
 )
 def test_real_files_that_are_no_volumes(name: str, reason: str) -> None:
     path = ROOT / name if (ROOT / name).is_file() else ROOT / "dicomdirtests" / name
-    if not path.is_file():
-        pytest.skip(f"this version of pydicom has no {name}")
     (found,) = ignored(path)
     assert found.reason == reason
     assert not found.broken

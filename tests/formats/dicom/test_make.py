@@ -35,16 +35,9 @@ from tests.formats.dicom.make import (
     write_truncated,
 )
 from tests.formats.dicom.real_series import SERIES, RealSeries, stacked
-from tests.formats.dicom.volumes import LPS, Array
+from tests.formats.dicom.volumes import LPS, TURNS, Array
 
 SMALL = (36, 32, 6)
-TURNS = {
-    "axial": (0, 0, 0),
-    "oblique": (20, -10, 5),
-    "sagittal": (0, 90, 0),
-    "coronal": (90, 0, 0),
-    "prone": (0, 0, 180),
-}
 SYNTAX = pytest.mark.parametrize("syntax", [uid for _, uid in SYNTAXES], ids=[name for name, _ in SYNTAXES])
 
 

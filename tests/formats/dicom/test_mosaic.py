@@ -16,15 +16,7 @@ from radioloader.formats.dicom.stacks import Dimension
 from tests.formats.dicom.converter import dcm2niix, same_as_converter
 from tests.formats.dicom.make import csa_header, fit, real_volume, rotation, write_mosaic
 from tests.formats.dicom.reading import affine_of, instances, one, read, volumes
-from tests.formats.dicom.volumes import Array
-
-TURNS = {
-    "axial": (0, 0, 0),
-    "oblique": (20, -10, 5),
-    "sagittal": (0, 90, 0),
-    "coronal": (90, 0, 0),
-    "prone": (0, 0, 180),
-}
+from tests.formats.dicom.volumes import TURNS, Array
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-__all__ = ["Array", "Plane", "fit", "plane_of", "real_volume", "rescaled", "rotation", "tilt"]
+__all__ = ["TURNS", "Array", "Plane", "fit", "plane_of", "real_volume", "rescaled", "rotation", "tilt"]
+
+TURNS = {
+    "axial": (0, 0, 0),
+    "oblique": (20, -10, 5),
+    "sagittal": (0, 90, 0),
+    "coronal": (90, 0, 0),
+    "prone": (0, 0, 180),
+}
+"""Degrees about x, y and z, by what an axial volume becomes."""
 
 Array = npt.NDArray[Any]
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
