@@ -15,6 +15,13 @@ from radioloader._optional import require
 __all__ = ["HeaderView"]
 
 
+_PLAIN = frozenset({"AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
+_TEXT = frozenset({"LO", "SH"})
+"""VRs of values that depend on SpecificCharacterSet, unless they are ASCII."""
+_ESCAPE = 0x1B
+"""Begins another character set (PS3.5 6.1.2.5)."""
+
+
 @cache
 def _tag(keyword: str) -> int:
     tag = require("pydicom.datadict", extra="dicom").tag_for_keyword(keyword)
@@ -22,34 +29,55 @@ def _tag(keyword: str) -> int:
     return int(tag)
 
 
+@cache
+def _vr(keyword: str) -> str:
+    return str(require("pydicom.datadict", extra="dicom").dictionary_VR(_tag(keyword)))
+
+
 class HeaderView:
     """``get``, ``in``, ``private_block`` and attributes of a pydicom dataset, with the same results."""
 
-    __slots__ = ("_dataset", "_groups", "_keys", "_values")
+    __slots__ = ("_convert", "_dataset", "_elements", "_groups", "_raw", "_values")
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._keys = {int(tag) for tag in dataset.keys()}  # noqa: SIM118 - iterating over a dataset gives elements
-        self._groups = {tag >> 16 for tag in self._keys}
+        # Plain numbers as keys: pydicom's tags take their time to be compared.
+        self._elements = {int(tag): element for tag, element in dataset.items()}
+        self._groups = {tag >> 16 for tag in self._elements}
         self._values: dict[str, Any] = {}
+        self._convert = require("pydicom.values", extra="dicom").convert_value
+        self._raw = require("pydicom.dataelem", extra="dicom").RawDataElement
 
     def get(self, keyword: str) -> Any:
         """The value of an attribute; None where there is none."""
         if keyword not in self._values:
-            tag = _tag(keyword)
-            self._values[keyword] = self._dataset[tag].value if tag in self._keys else None
+            self._values[keyword] = self._value(keyword)
         return self._values[keyword]
+
+    def _value(self, keyword: str) -> Any:
+        tag = _tag(keyword)
+        element = self._elements.get(tag)
+        if element is None:
+            return None
+        # What a dataset does around the conversion takes twice as long as that.
+        if isinstance(element, self._raw) and isinstance(element.value, bytes):
+            vr = element.VR or _vr(keyword)
+            if vr in _PLAIN or (vr in _TEXT and element.value.isascii() and _ESCAPE not in element.value):
+                try:
+                    return self._convert(vr, element)
+                except Exception:  # of damaged values: as the dataset has it
+                    pass
+        return self._dataset[tag].value
 
     def raw(self, keyword: str) -> Hashable:
         """What the file holds for an attribute, not converted; equal where the value is."""
-        tag = _tag(keyword)
-        if tag not in self._keys:
+        element = self._elements.get(_tag(keyword))
+        if element is None:
             return None
-        value = self._dataset.get_item(tag).value
-        return value if isinstance(value, bytes) else repr(value)
+        return element.value if isinstance(element.value, bytes) else repr(element.value)
 
     def __contains__(self, keyword: str) -> bool:
-        return _tag(keyword) in self._keys
+        return _tag(keyword) in self._elements
 
     def private_block(self, group: int, creator: str) -> Any:
         """The private elements of a creator.
