@@ -52,12 +52,11 @@ class Model:
         """For as long as it predicts; afterwards the modes of its networks are what they were."""
         modules = [module for network in self._networks for module in network.modules()]
         training = [module.training for module in modules]
-        for network in self._networks:
-            if self._moved:
-                network.to(self.device)
-            with contextlib.suppress(NotImplementedError):  # of torch.export, whose mode is fixed
-                network.eval()
         try:
+            for network in self._networks:
+                if self._moved:
+                    network.to(self.device)
+                _evaluate(network)
             with torch.no_grad():  # not inference_mode: what a model keeps of its own could not be trained with later
                 yield
         finally:
@@ -87,6 +86,28 @@ class Model:
             raise ShapeError(f"the model gave {self._channels} channels before, and {shape[1]} now")
         self._channels = shape[1]
         return found.detach().as_subclass(torch.Tensor).to("cpu", torch.float32)
+
+
+def _evaluate(network: torch.nn.Module) -> None:
+    """Put a network in evaluation mode, but those parts that torch.export made: their mode is fixed, and they refuse to be asked.
+
+    Raises:
+        ConfigError: It has no evaluation mode.
+    """
+    try:
+        network.eval()
+    except NotImplementedError as error:
+        if isinstance(network, torch.fx.GraphModule):
+            return
+        if not any(isinstance(module, torch.fx.GraphModule) for module in network.modules()):
+            name = type(network).__name__
+            raise ConfigError(
+                f"{name} cannot be put in evaluation mode, in which models predict: its eval() or train() raises NotImplementedError"
+            ) from error
+        # One part refused, and those after it were not asked.
+        network.training = False
+        for part in network.children():
+            _evaluate(part)
 
 
 def read_windows(

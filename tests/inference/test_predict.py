@@ -13,7 +13,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 import radioloader as rl
-from radioloader.errors import ShapeError
+from radioloader.errors import ConfigError, ShapeError
 from tests.inference.models import SUBJECTS, Net, above
 
 
@@ -208,6 +208,31 @@ def test_exported_models(store: str, cohort: Path, tmp_path: Path) -> None:
     assert report.skipped == ["sub-01"]
     wanted = expected(cohort, "sub-01", model, (8, 8, 8), mode="gaussian").argmax(0)
     assert np.array_equal(rl.open(store)["pred"].loc["sub-01"].to_numpy(), wanted)
+
+
+def test_exported_parts_leave_no_other_part_in_training_mode(store: str, cohort: Path) -> None:
+    net = Net().eval()
+    shape = {"x": {0: torch.export.Dim("batch", min=1, max=16)}}
+    exported = torch.export.export(net, (torch.zeros(2, 1, 8, 8, 8),), dynamic_shapes=shape).module()
+    inner = torch.nn.Sequential(exported, torch.nn.Dropout(0.9))
+    model = torch.nn.Sequential(torch.nn.Dropout(0.9), inner, torch.nn.Dropout(0.9))
+    rl.predict(store, model, image="T1w", patch_size=8, subjects=["sub-01"], progress=False)
+    wanted = expected(cohort, "sub-01", net, (8, 8, 8), mode="gaussian").argmax(0)
+    assert np.array_equal(rl.open(store)["pred"].loc["sub-01"].to_numpy(), wanted)
+    assert all(module.training for module in (model, model[0], inner, inner[1], model[2]))
+
+
+def test_models_without_an_evaluation_mode_are_refused(store: str) -> None:
+    class Fixed(torch.nn.Module):
+        def train(self, mode: bool = True) -> Any:
+            raise NotImplementedError
+
+    model = torch.nn.Sequential(torch.nn.Dropout(), Fixed())
+    said = r"Sequential cannot be put in evaluation mode, in which models predict: its eval\(\) or train\(\) raises"
+    with pytest.raises(ConfigError, match=said):
+        rl.predict(store, model, image="T1w", patch_size=8, progress=False)
+    assert model.training
+    assert model[0].training
 
 
 def test_progress_is_told_on_stderr(store: str, capfd: pytest.CaptureFixture[str]) -> None:
