@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from radioloader._optional import require
@@ -156,6 +157,21 @@ def _rescale(groups: _Groups) -> tuple[float, float]:
     return number(found, "RescaleSlope", 1.0), number(found, "RescaleIntercept", 0.0)
 
 
+def _short(item: Any, keyword: str) -> str:
+    return f"{number(item, keyword, 0.0):.4g}"
+
+
+_KINDS: tuple[tuple[str, str, str, Callable[[Any, str], str]], ...] = (
+    ("echo", "MREchoSequence", "EffectiveEchoTime", _short),
+    ("flip", "MRTimingAndRelatedParametersSequence", "FlipAngle", _short),
+    ("inversion", "MRModifierSequence", "InversionTimes", text),
+    ("kvp", "CTXRayDetailsSequence", "KVP", _short),
+    ("thickness", "PixelMeasuresSequence", "SliceThickness", _short),
+    ("kernel", "CTReconstructionSequence", "ConvolutionKernel", text),
+)
+"""What makes frames pictures of different things: its name, the functional group and the attribute that say it, and how that is shown."""
+
+
 def _add_kind(kind: dict[str, str], groups: _Groups) -> None:
     for keyword in _FRAME_TYPES:
         found = groups.get(keyword)
@@ -164,24 +180,10 @@ def _add_kind(kind: dict[str, str], groups: _Groups) -> None:
             component = text(found, "ComplexImageComponent")
             if component:
                 kind["component"] = component
-    echo = groups.get("MREchoSequence")
-    if echo is not None and echo.get("EffectiveEchoTime") is not None:
-        kind["echo"] = f"{number(echo, 'EffectiveEchoTime', 0.0):.4g}"
-    timing = groups.get("MRTimingAndRelatedParametersSequence")
-    if timing is not None and timing.get("FlipAngle") is not None:
-        kind["flip"] = f"{number(timing, 'FlipAngle', 0.0):.4g}"
-    modifier = groups.get("MRModifierSequence")
-    if modifier is not None and modifier.get("InversionTimes") is not None:
-        kind["inversion"] = text(modifier, "InversionTimes")
-    exposure = groups.get("CTXRayDetailsSequence")
-    if exposure is not None and exposure.get("KVP") is not None:
-        kind["kvp"] = f"{number(exposure, 'KVP', 0.0):.4g}"
-    measures = groups.get("PixelMeasuresSequence")
-    if measures is not None and measures.get("SliceThickness") is not None:
-        kind["thickness"] = f"{number(measures, 'SliceThickness', 0.0):.4g}"
-    made = groups.get("CTReconstructionSequence")
-    if made is not None and made.get("ConvolutionKernel") is not None:
-        kind["kernel"] = text(made, "ConvolutionKernel")
+    for name, keyword, attribute, shown in _KINDS:
+        found = groups.get(keyword)
+        if found is not None and found.get(attribute) is not None:
+            kind[name] = shown(found, attribute)
 
 
 def _add_index(index: dict[str, float | str], groups: _Groups, content: Any) -> None:

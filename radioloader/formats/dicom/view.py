@@ -6,7 +6,7 @@ that could matter are missing in most files.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
@@ -16,8 +16,9 @@ __all__ = ["HeaderView"]
 
 
 _PLAIN = frozenset({"AS", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
+"""VRs (PS3.5 6.2) of values that are what they are in any character set."""
 _TEXT = frozenset({"LO", "SH"})
-"""VRs of values that depend on SpecificCharacterSet, unless they are ASCII."""
+"""VRs of values that depend on it, unless they are ASCII."""
 _ESCAPE = 0x1B
 """Begins another character set (PS3.5 6.1.2.5)."""
 
@@ -34,10 +35,17 @@ def _vr(keyword: str) -> str:
     return str(require("pydicom.datadict", extra="dicom").dictionary_VR(_tag(keyword)))
 
 
+@cache
+def _conversion() -> tuple[Any, Callable[[str, Any], Any]]:
+    """The type of elements that are not converted yet, and what converts them."""
+    dataelem, values = require("pydicom.dataelem", extra="dicom"), require("pydicom.values", extra="dicom")
+    return dataelem.RawDataElement, values.convert_value
+
+
 class HeaderView:
     """``get``, ``in``, ``private_block`` and attributes of a pydicom dataset, with the same results."""
 
-    __slots__ = ("_convert", "_dataset", "_elements", "_groups", "_raw", "_values")
+    __slots__ = ("_dataset", "_elements", "_groups", "_values")
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -45,8 +53,6 @@ class HeaderView:
         self._elements = {int(tag): element for tag, element in dataset.items()}
         self._groups = {tag >> 16 for tag in self._elements}
         self._values: dict[str, Any] = {}
-        self._convert = require("pydicom.values", extra="dicom").convert_value
-        self._raw = require("pydicom.dataelem", extra="dicom").RawDataElement
 
     def get(self, keyword: str) -> Any:
         """The value of an attribute; None where there is none."""
@@ -60,12 +66,13 @@ class HeaderView:
         if element is None:
             return None
         # What a dataset does around the conversion takes twice as long as that.
-        if isinstance(element, self._raw) and isinstance(element.value, bytes):
+        kind, convert = _conversion()
+        if isinstance(element, kind) and isinstance(element.value, bytes):
             vr = element.VR or _vr(keyword)
             if vr in _PLAIN or (vr in _TEXT and element.value.isascii() and _ESCAPE not in element.value):
                 try:
-                    return self._convert(vr, element)
-                except Exception:  # of damaged values: as the dataset has it
+                    return convert(vr, element)
+                except Exception:  # a damaged value: the dataset below gives it as it is, or raises
                     pass
         return self._dataset[tag].value
 

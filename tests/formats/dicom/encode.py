@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom import uid as uids
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
@@ -14,7 +15,7 @@ from pydicom.uid import UID
 
 from tests.formats.dicom.volumes import Array
 
-__all__ = ["SYNTAXES", "put_pixels", "save", "uid"]
+__all__ = ["CONVERTED", "SYNTAX", "SYNTAXES", "put_pixels", "save", "uid"]
 
 SYNTAXES: list[tuple[str, UID]] = [
     ("implicit", uids.ImplicitVRLittleEndian),
@@ -27,7 +28,17 @@ SYNTAXES: list[tuple[str, UID]] = [
     ("jpeg-ls", uids.JPEGLSLossless),
     ("jpeg2000", uids.JPEG2000Lossless),
 ]
-"""(name, UID) of the lossless ones, for parametrize."""
+"""(name, UID) of the lossless ones."""
+
+
+def _each(syntaxes: list[tuple[str, UID]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("syntax", [uid for _, uid in syntaxes], ids=[name for name, _ in syntaxes])
+
+
+SYNTAX = _each(SYNTAXES)
+"""Runs a test with each of them as ``syntax``."""
+CONVERTED = _each([one for one in SYNTAXES if one[0] != "deflated"])
+"""Runs a test with each of them that dcm2niix reads."""
 
 PLUGINS = {
     uids.RLELossless: "pylibjpeg",

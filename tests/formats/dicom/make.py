@@ -6,7 +6,7 @@ along its rows, axis 2 along the normal; affine (4, 4), voxel index to RAS mm.
 
 from __future__ import annotations
 
-from tests.formats.dicom.encode import SYNTAXES, put_pixels, save, uid
+from tests.formats.dicom.encode import CONVERTED, SYNTAX, SYNTAXES, put_pixels, save, uid
 from tests.formats.dicom.enhanced import write_enhanced
 from tests.formats.dicom.identity import plant_identity, plant_uids
 from tests.formats.dicom.mosaic import csa_header, write_mosaic
@@ -23,7 +23,9 @@ from tests.formats.dicom.series import PATIENT, decimals, write_series
 from tests.formats.dicom.volumes import fit, real_volume, rescaled, rotation, tilt
 
 __all__ = [
+    "CONVERTED",
     "PATIENT",
+    "SYNTAX",
     "SYNTAXES",
     "csa_header",
     "decimals",

@@ -16,6 +16,7 @@ from pydicom.uid import RTDoseStorage, UltrasoundMultiFrameImageStorage
 from radioloader.formats.dicom.frames import Ignored, Instance
 from radioloader.formats.dicom.headers import read_instance
 from tests.formats.dicom.make import (
+    SYNTAX,
     SYNTAXES,
     real_volume,
     rotation,
@@ -26,8 +27,6 @@ from tests.formats.dicom.make import (
 )
 from tests.formats.dicom.reading import ignored, instances, read
 from tests.formats.dicom.real_series import ROOT
-
-SYNTAX = pytest.mark.parametrize("syntax", [uid for _, uid in SYNTAXES], ids=[name for name, _ in SYNTAXES])
 
 
 def write_one(folder: Path, **options: Any) -> Path:

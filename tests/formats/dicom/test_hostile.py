@@ -27,7 +27,7 @@ from radioloader.formats.dicom.headers import quiet, read_instance
 from radioloader.formats.dicom.pixels import read_volume
 from radioloader.formats.dicom.stacks import make_stacks
 from tests.formats.dicom.make import (
-    SYNTAXES,
+    SYNTAX,
     real_volume,
     rotation,
     write_enhanced,
@@ -87,7 +87,7 @@ def test_without_mandatory_identifiers(tmp_path: Path, keyword: str) -> None:
     assert (found.reason, found.broken) == (f"broken DICOM: it has no {keyword}", True)
 
 
-@pytest.mark.parametrize("syntax", [uid for _, uid in SYNTAXES], ids=[name for name, _ in SYNTAXES])
+@SYNTAX
 def test_cut_anywhere(tmp_path: Path, syntax: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """A file that lost its end is never an image with other values."""
     voxels, affine = real_volume((33, 32, 1))

@@ -17,7 +17,8 @@ from scipy.ndimage import map_coordinates
 from tests.formats.dicom.converter import Converted, dcm2niix, difference, same_as_converter
 from tests.formats.dicom.identity import plant_identity, plant_uids
 from tests.formats.dicom.make import (
-    SYNTAXES,
+    CONVERTED,
+    SYNTAX,
     fit,
     real_volume,
     rescaled,
@@ -38,7 +39,6 @@ from tests.formats.dicom.real_series import SERIES, RealSeries, stacked
 from tests.formats.dicom.volumes import LPS, TURNS, Array
 
 SMALL = (36, 32, 6)
-SYNTAX = pytest.mark.parametrize("syntax", [uid for _, uid in SYNTAXES], ids=[name for name, _ in SYNTAXES])
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +103,8 @@ def test_every_syntax_by_pydicom(
     assert not junk or syntax.is_encapsulated or read[0].PixelData != voxels[..., 0].T.tobytes()
 
 
-@SYNTAX
+@CONVERTED
 def test_every_syntax_by_dcm2niix(tmp_path: Path, oblique: tuple[Array, Array], syntax: Any) -> None:
-    if syntax.is_deflated:
-        pytest.skip("dcm2niix does not read deflated files")
     # dcm2niix does not read JPEG-LS in fragments; of RLE the standard allows none.
     fragments = 1 if syntax in (JPEGLSLossless, RLELossless) else 2
     write_series(tmp_path / "in", *oblique, modality="MR", syntax=syntax, fragments=fragments)
