@@ -39,6 +39,11 @@ class VolumeCollection:
         return self._index.info.kind
 
     @property
+    def classes(self) -> dict[str, tuple[int, ...]]:
+        """Of labels: the voxel values of each class by its name, as far as classes were named; several of a region."""
+        return self._index.info.classes
+
+    @property
     def obs_ids(self) -> list[str]:
         """Ids of the volumes."""
         return [str(self._index.obs_ids[place]) for place in self._places]

@@ -10,6 +10,7 @@ from radioloader.config import StorageConfig
 from radioloader.container.collection import VolumeCollection
 from radioloader.container.views import Indexer
 from radioloader.errors import KeyNotFoundError
+from radioloader.storage.problems import Problem, read_problems
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import USER_PREFIX, Snapshot
 
@@ -124,6 +125,10 @@ class RadiObject:
     def history(self) -> list[dict[str, Any]]:
         """The store's commits, oldest first: ``version``, ``time`` (seconds since 1970), ``message``, ``changes``."""
         return self.snapshot.store.history()
+
+    def problems(self) -> list[Problem]:
+        """What ingests could not take in, at this version: subjects that failed, files that were left out, each with the reason."""
+        return read_problems(self.snapshot.store, self.snapshot.commits)
 
     def close(self) -> None:
         """Close what is open. It opens again when it is used again."""

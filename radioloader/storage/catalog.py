@@ -22,6 +22,7 @@ from radioloader.storage.uri import join
 from radioloader.types import VolumeRef
 
 __all__ = [
+    "CLASSES",
     "COLLECTION_TABLES",
     "FOREGROUND_COORDINATES",
     "PREDICTION",
@@ -52,6 +53,9 @@ PREDICTION = "prediction"
 
 PREPARED = "prepared"
 """Key of the recipe of a collection that transforms made of other volumes: which ones."""
+
+CLASSES = "classes"
+"""Key of the recipe of a label collection whose classes have names."""
 
 COLLECTION_TABLES: dict[str, list[Column]] = {
     "obs": [
@@ -100,6 +104,12 @@ class CollectionInfo:
     name: str
     kind: str
     recipe: Mapping[str, Any]
+
+    @property
+    def classes(self) -> dict[str, tuple[int, ...]]:
+        """Classes by name, as far as they were named: several of a region, such as nnU-Net's "whole tumor" of 1, 2 and 3."""
+        named = self.recipe.get(CLASSES, {})
+        return {name: tuple(value) if isinstance(value, list) else (value,) for name, value in named.items()}
 
     @property
     def computed(self) -> bool:
