@@ -64,6 +64,7 @@ _EXPORTS = {
     "create_validation_dataloader": "datasets.factory",
     "gather_cases": "datasets.gather",
     "ingest": "ingestion.pipeline",
+    "ingest_layout": "ingestion.layouts.ingest",
     "k_folds": "datasets.split",
     "open": "container.radiobject",
     "predict": "inference.predict",
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     from radioloader.inference.predict import predict as predict
     from radioloader.inference.report import PredictReport as PredictReport
     from radioloader.ingestion.dicom_source import DicomSource as DicomSource
+    from radioloader.ingestion.layouts.ingest import ingest_layout as ingest_layout
     from radioloader.ingestion.pipeline import ingest as ingest
     from radioloader.ingestion.report import IngestReport as IngestReport
     from radioloader.ingestion.scan import Scan as Scan

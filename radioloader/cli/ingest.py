@@ -11,20 +11,41 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from radioloader.cli._layout import class_names, find_plan, pairs, typed_options
 from radioloader.errors import ConfigError
 
 __all__ = ["ingest"]
 
 
 def ingest(
+    context: typer.Context,
     uri: Annotated[str, typer.Argument(help="Store to create or continue: a path, or s3://bucket/prefix.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A dataset as it lies there: a folder of nnU-Net, decathlon, BIDS or DICOM files, plain folders, or a table (.csv, .tsv) "
+            "of files. Or leave it out, and give each collection with --image and --label."
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="Of SOURCE: auto (look which it is), nnunet, decathlon, bids, dicom, folders (one for each collection), subjects (a "
+            "folder for each) or manifest (a table)."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Of SOURCE: say what is recognised and what would be done, and write nothing."),
+    ] = False,
     image: Annotated[
         list[str],
         typer.Option(
             "--image",
             "-i",
             metavar="NAME=SOURCE",
-            help="Image collection: a folder (of NIfTI or DICOM files), a file, or a quoted glob. Repeat for more.",
+            help="Image collection: a folder (of NIfTI or DICOM files), a file, or a quoted glob; #0 after it takes the first volume of 4D "
+            "files. With SOURCE, NAME alone takes that one of its collections. Repeat for more.",
         ),
     ] = [],
     label: Annotated[
@@ -39,6 +60,20 @@ def ingest(
     obs_meta: Annotated[
         str | None, typer.Option(help="CSV or TSV with one row a subject (column participant_id, subject_id, ...).")
     ] = None,
+    classes: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME:CLASS=N",
+            help="Name of a class of a label collection, such as seg:liver=1; or NAME=dataset.json. Repeat for more.",
+        ),
+    ] = [],
+    split: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=FOLDER",
+            help="Split of the subjects with files there, such as test=imagesTs. Repeat for more.",
+        ),
+    ] = [],
     orientation: Annotated[
         str | None,
         typer.Option(help="Turn all volumes to these axis codes, such as RAS (flips only, exports undo them)."),
@@ -104,20 +139,32 @@ def ingest(
 ) -> None:
     """Bring NIfTI and DICOM files into a store. The same command continues where it was stopped and skips what is there.
 
-    Example: radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
+    Examples: radioloader ingest cohort nnUNet_raw/Dataset004_Hippocampus
+
+    radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
     """
     from radioloader.config import WriteConfig, configure
     from radioloader.errors import IngestError
     from radioloader.ingestion.discover import is_label_name
+    from radioloader.ingestion.layouts.ingest import explain_plan, run_plan
     from radioloader.ingestion.pipeline import ingest as run
 
-    images: dict[str, Any] = dict(_sources(image, "--image"))
-    labels: dict[str, Any] = dict(_sources(label, "--label"))
+    plan = find_plan(source, layout, image, label)
+    images: dict[str, Any] = dict(_sources(image, "--image")) if plan is None else dict(plan.images)
+    labels: dict[str, Any] = dict(_sources(label, "--label")) if plan is None else dict(plan.labels)
     both = sorted(set(images) & set(labels))
     if both:
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
-    if not images and not labels:
-        raise ConfigError("nothing to ingest: give at least one collection, such as --image 'T1w=images/*.nii.gz'")
+    if not images and not labels and plan is None:
+        raise ConfigError(
+            "nothing to ingest: give a dataset's folder, or at least one collection, such as --image 'T1w=images/*.nii.gz'"
+        )
+    if dry_run and plan is None:
+        raise ConfigError("--dry-run is for a SOURCE; without one nothing is recognised")
+    if plan is not None and modality:
+        raise ConfigError(
+            "--modality chooses among DICOM files of one folder; of a SOURCE, choose collections: --image MR"
+        )
     _choose(images, modality=modality or None, description=series_description or None)
     _choose(
         labels,
@@ -128,35 +175,45 @@ def ingest(
     write = WriteConfig.preset(preset, tile=_tile(tile))
     given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
     config = configure(write=replace(write, compression=replace(write.compression, **given)))
+    options: dict[str, Any] = {
+        "obs_meta": obs_meta,
+        "classes": class_names(classes),
+        "splits": pairs(split, "--split", "test=imagesTs") or None,
+        "orientation": orientation,
+        "subject_regex": subject_regex,
+        "allow_missing": allow_missing,
+        "grid_tolerance_mm": grid_tolerance,
+        "subject": subject,
+        "on_tilt": on_tilt,
+        "on_irregular": on_irregular,
+        "slice_tolerance_mm": slice_tolerance,
+        "suv": suv,
+        "pseudonymize": pseudonymize,
+        "keep_tags": keep_tag,
+        "strict": strict,
+        "workers": workers,
+        "progress": True,
+        "commit_interval_s": commit_interval,
+    }
+    if plan is not None:
+        plan.images, plan.labels = images, labels
+        if dry_run:
+            for line in explain_plan(plan, uri, typed_options(context))[0]:
+                typer.echo(line)
+            raise typer.Exit
     try:
         with _said():
-            report = run(
-                uri,
-                images | labels,
-                labels=list(labels),  # an empty list too: names do not tell where options do
-                obs_meta=obs_meta,
-                orientation=orientation,
-                subject_regex=subject_regex,
-                allow_missing=allow_missing,
-                grid_tolerance_mm=grid_tolerance,
-                subject=subject,
-                on_tilt=on_tilt,
-                on_irregular=on_irregular,
-                slice_tolerance_mm=slice_tolerance,
-                suv=suv,
-                pseudonymize=pseudonymize,
-                keep_tags=keep_tag,
-                strict=strict,
-                workers=workers,
-                progress=True,
-                commit_interval_s=commit_interval,
-                config=config,
-            )
-        report.notes += [
-            f"{name!r} is ingested as an image, as told; if it holds labels, give it with --label, into a new store"
-            for name in images
-            if is_label_name(name)
-        ]
+            if plan is not None:
+                spelled = typed_options(context)
+                report = run_plan(plan, uri, say=typer.echo, config=config, options=options, spelled=spelled)
+            else:
+                # An empty list too: names do not tell where options do.
+                report = run(uri, images | labels, labels=list(labels), config=config, **options)
+                report.notes += [
+                    f"{name!r} is ingested as an image, as told; if it holds labels, give it with --label, into a new store"
+                    for name in images
+                    if is_label_name(name)
+                ]
         _summary(report, sorted({*images, *labels}))
     except IngestError as error:
         typer.echo(f"error: {error}", err=True)

@@ -115,8 +115,12 @@ def _sibling(path: Path, base: str, suffix: str) -> Path:
     return next((option for option in options if option.exists()), options[0])
 
 
-def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
+def read_header(path: str | os.PathLike[str], *, component: int | None = None) -> NiftiHeader:
     """Read and check the header of a NIfTI file.
+
+    Args:
+        path: The file, or either one of a pair.
+        component: One of the 3D volumes of a 4D file, from 0: the header is as if the file held this one alone.
 
     Raises:
         FormatError: The file cannot be used; the message names it and says why.
@@ -124,12 +128,25 @@ def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
     header_file, _ = source_files(path)
     with explained(header_file), open_stream(header_file) as (stream, _):
         block = stream.read(_NIFTI2)
-    return _parse(block, Path(path))
+    header = _parse(block, Path(path))
+    return header if component is None else _only(header, component, Path(path))
+
+
+def _only(header: NiftiHeader, component: int, path: Path) -> NiftiHeader:
+    count = header.shape[3] if len(header.shape) == 4 else 1
+    if not 0 <= component < count:
+        raise FormatError(
+            f"{path}: there is no volume number {component} in it (counted from 0): its shape is {header.shape}, so it holds {count}"
+        )
+    one = _nibabel_header(header.block)
+    one.set_data_shape(header.shape[:3])
+    return replace(header, shape=header.shape[:3], block=one.binaryblock)
 
 
 def read_voxels(
     path: str | os.PathLike[str],
     *,
+    component: int | None = None,
     begin: Callable[[NiftiHeader], npt.NDArray[Any]] | None = None,
     visit: Callable[[npt.NDArray[Any]], object] | None = None,
 ) -> tuple[NiftiHeader, npt.NDArray[Any], str]:
@@ -137,6 +154,7 @@ def read_voxels(
 
     Args:
         path: The file, or either one of a pair.
+        component: Read only this one of the 3D volumes of a 4D file, from 0; None reads all.
         begin: Gives the memory for the voxels, (X, Y, Z[, T]) of the header's dtype and in any order; None takes new one in Fortran order.
         visit: Is shown all voxels in the file's order, run by run (1-D, native byte order), while they are in the cache. A run's memory is
             used again for the next one.
@@ -150,10 +168,12 @@ def read_voxels(
     """
     header_file, voxel_file = source_files(path)
     digest = hashlib.sha256()
-    header = read_header(path)
+    whole = read_header(path)
+    header = whole if component is None else _only(whole, component, Path(path))
     nibabel_header = _nibabel_header(header.block)
     file_dtype = nibabel_header.get_data_dtype()
-    expected = math.prod(header.shape) * file_dtype.itemsize
+    expected = math.prod(whole.shape) * file_dtype.itemsize
+    before = (component or 0) * math.prod(whole.shape[:3]) * file_dtype.itemsize
     if header_file != voxel_file:
         digest.update(header_file.read_bytes())
     with explained(voxel_file), open_stream(voxel_file, digest) as (stream, raw):
@@ -163,16 +183,14 @@ def read_voxels(
             raise FormatError(
                 f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises"
             )
-        skip(stream, int(nibabel_header.get_data_offset()), voxel_file)
+        skip(stream, int(nibabel_header.get_data_offset()) + before, voxel_file)
         array = np.empty(header.shape, header.dtype, order="F") if begin is None else begin(header)
-        got = 0
+        got = before
         for place, memory in _planes(array, file_dtype):
             count = fill(stream, memory.data)
             got += count
             if count < len(memory):
-                raise FormatError(
-                    f"{voxel_file}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {header.shape}"
-                )
+                raise _truncated(voxel_file, got, expected, whole.shape)
             run = memory.view(file_dtype)
             if file_dtype != header.dtype:
                 run = run.byteswap(inplace=True).view(header.dtype)
@@ -181,13 +199,19 @@ def read_voxels(
             _put(run, place)
         # To the end: the gzip checksum, and the hash of the whole file
         with up_to_garbage() as garbage:
-            while stream.read(CHUNK):
-                pass
+            while part := stream.read(CHUNK):
+                got += len(part)
         while raw.read(CHUNK):
             pass
+    if got < expected:
+        raise _truncated(voxel_file, got, expected, whole.shape)
     if garbage:
         header = replace(header, notes=(*header.notes, "what follows the compressed data is not gzip; it was left out"))
     return header, array, digest.hexdigest()
+
+
+def _truncated(path: Path, got: int, expected: int, shape: tuple[int, ...]) -> FormatError:
+    return FormatError(f"{path}: truncated, it holds {got} bytes of voxels, expected {expected} for shape {shape}")
 
 
 def _planes(

@@ -14,8 +14,8 @@ from radioloader.formats.nifti import SUFFIXES
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.folders import walk
-from radioloader.ingestion.intake import NiftiFile, VolumeSource
-from radioloader.ingestion.kinds import as_dicom, holds_both, nifti_files
+from radioloader.ingestion.intake import NiftiFile, VolumeSource, split_component
+from radioloader.ingestion.kinds import as_dicom, holds_both, nifti_files, without_twins
 from radioloader.ingestion.naming import Naming, name_subjects, normal
 from radioloader.ingestion.stored import StoredSources
 
@@ -101,7 +101,8 @@ def discover(
             named[name] = {}
             for subject, path in source.items():
                 assert not isinstance(path, DicomSource)
-                named[name].setdefault(normal(str(subject)), []).append(_absolute(path))
+                paths = [path] if isinstance(path, str | os.PathLike) else path
+                named[name].setdefault(normal(str(subject)), []).extend(_absolute(one) for one in paths)
             if not named[name]:
                 raise ConfigError(f"collection {name!r}: the mapping is empty")
         else:
@@ -133,7 +134,7 @@ def discover(
             )
         named |= naming.groups
     sources: dict[str, dict[str, list[Mapping[str, VolumeSource]]]] = {
-        name: {subject: [{name: NiftiFile(path)} for path in paths] for subject, paths in named[name].items()}
+        name: {subject: [{name: NiftiFile.parse(path)} for path in paths] for subject, paths in named[name].items()}
         for name in images
         if name in named
     }
@@ -216,13 +217,16 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
 
     Args:
         name: The collection, for error messages.
-        source: A glob, a folder (its own NIfTI files, or those of its subfolders when it has none itself), or a list of paths.
+        source: A glob, a folder (its own NIfTI files, or those of its subfolders when it has none itself), or a list of paths. A glob or
+            folder that ends in ``#2`` stands for the third volume of each 4D file, and so do the paths that are returned then.
 
     Raises:
         ConfigError: There are none.
     """
     if isinstance(source, str | os.PathLike):
-        text = os.path.expanduser(os.fspath(source))
+        text, component = split_component(os.path.expanduser(os.fspath(source)))
+        if component is not None:
+            return [f"{path}#{component}" for path in find_files(name, text)]
         if os.path.isdir(text):
             found = nifti_files(os.path.join(text, entry) for entry in os.listdir(text))
             if not found:
@@ -246,18 +250,11 @@ def find_files(name: str, source: str | os.PathLike[str] | Sequence[str | os.Pat
             raise ConfigError(f"collection {name!r}: the list of files is empty")
     else:
         raise ConfigError(f"collection {name!r}: {source!r} is no glob, folder, list of paths or mapping")
-    return _without_twins(sorted({_absolute(path) for path in found}))
+    return without_twins(sorted({_absolute(path) for path in found}))
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(path)))
-
-
-def _without_twins(paths: list[str]) -> list[str]:
-    """``paths`` without the .img files whose .hdr is among them and stands for the pair."""
-    header, voxels = re.compile(r"\.hdr(\.gz)?$", re.I), re.compile(r"\.img(\.gz)?$", re.I)
-    pairs = {header.sub("", path) for path in paths if header.search(path)}
-    return [path for path in paths if not (voxels.search(path) and voxels.sub("", path) in pairs)]
 
 
 def _is_unicode(text: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,15 @@ from radioloader.formats.orientation import turn, turn_grid
 from radioloader.geometry import axcodes
 from radioloader.ingestion.statistics import Statistics
 
-__all__ = ["Loaded", "NiftiFile", "Place", "VolumeSource"]
+__all__ = ["Loaded", "NiftiFile", "Place", "VolumeSource", "split_component"]
+
+
+def split_component(text: str) -> tuple[str, int | None]:
+    """The path and the number of the 3D volume (from 0) in ``scan.nii.gz#2``; the whole text and None where that is the name of a file."""
+    match = re.fullmatch(r"(.+)#(\d{1,6})", text, re.S)
+    if match is None or os.path.lexists(text):
+        return text, None
+    return match.group(1), int(match.group(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +121,36 @@ class VolumeSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NiftiFile:
-    """A NIfTI file, or either one of a pair.
+    """A NIfTI file, or either one of a pair, or one of the 3D volumes of a 4D file.
 
     Attributes:
         path: The file.
+        component: Number of the 3D volume, from 0; None takes the file as it is.
     """
 
     path: str
+    component: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> NiftiFile:
+        """A file from its path; ``scan.nii.gz#2`` is the third volume of a 4D file, where no file is called so."""
+        path, component = split_component(text)
+        return cls(path, component)
 
     @property
     def name(self) -> str:
-        return self.path
+        return self.path if self.component is None else f"{self.path}#{self.component}"
 
     @property
     def where(self) -> str:
-        return self.path
+        return self.name
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        return {}
+        return {} if self.component is None else {"component": self.component}
 
     def place(self) -> Place:
-        header = read_header(self.path)
+        header = read_header(self.path, component=self.component)
         return Place(header.shape, header.affine)
 
     def hash(self) -> str:
@@ -147,7 +165,7 @@ class NiftiFile:
         return digest.hexdigest()
 
     def load(self, orientation: str | None) -> Loaded:
-        intake = _NiftiIntake(self.path, orientation)
+        intake = _NiftiIntake(self.path, orientation, self.component)
         header = intake.header
         return Loaded(
             voxels=intake.voxels,
@@ -177,10 +195,10 @@ class _NiftiIntake:
     source_codes: str
     statistics: Statistics
 
-    def __init__(self, path: str, orientation: str | None) -> None:
+    def __init__(self, path: str, orientation: str | None, component: int | None) -> None:
         self._orientation = orientation
         self.digest = hashlib.sha256()
-        self.header, _, self.source_hash = read_voxels(path, begin=self._begin, visit=self._visit)
+        self.header, _, self.source_hash = read_voxels(path, component=component, begin=self._begin, visit=self._visit)
 
     def _begin(self, header: NiftiHeader) -> npt.NDArray[Any]:
         self.source_codes = axcodes(header.affine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -15,6 +16,7 @@ from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadat
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
 from radioloader.ingestion.slots import collection_of, make_slot, obs_id_of, shown
+from radioloader.ingestion.splits import add_split
 from radioloader.ingestion.stored import read_sources
 from radioloader.ingestion.subject import (
     Grid,
@@ -26,6 +28,7 @@ from radioloader.ingestion.subject import (
     recipe_of,
 )
 from radioloader.storage.catalog import (
+    CLASSES,
     COLLECTION_TABLES,
     CollectionInfo,
     columns_of,
@@ -33,6 +36,7 @@ from radioloader.storage.catalog import (
     read_collections,
     read_index,
 )
+from radioloader.storage.problems import FAILED, Problem, change_problems, read_problems
 from radioloader.storage.snapshot import USER_PREFIX
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
@@ -41,6 +45,7 @@ from radioloader.storage.uri import join
 __all__ = ["Job"]
 
 _ROWS_PER_COMMIT = 20_000
+_DICOM_FAILED = "DICOM files of this subject could not be used; the ingest's report said which and why (a store keeps no paths of them)"
 
 
 class Job:
@@ -55,7 +60,10 @@ class Job:
         orientation: str | None,
         tolerance_mm: float,
         config: StorageConfig,
+        classes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        self._classes = classes or {}
+        self._done: list[IngestItem] = []
         self._store, self._transaction, self._cohort, self._kinds = store, transaction, cohort, kinds
         self._orientation, self._tolerance_mm, self._config = orientation, tolerance_mm, config
         self._recipe = recipe_of(orientation, config)
@@ -104,7 +112,9 @@ class Job:
                         stored.setdefault(subject, {})[make_slot(name, ref.obs_id)] = grid
         return stored
 
-    def load_metadata(self, source: MetadataTable | None, report: IngestReport) -> None:
+    def load_metadata(
+        self, source: MetadataTable | None, report: IngestReport, splits: Mapping[str, str] | None = None
+    ) -> None:
         table = self._store.table("obs_meta")
         rows = newest(table.read(), self._transaction.commits, "obs_subject_id")
         columns = {name: column for name, column in table.columns().items() if name.startswith(USER_PREFIX)}
@@ -124,6 +134,8 @@ class Job:
         if source is not None:
             self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
             report.notes += notes
+        if splits:
+            add_split(self._metadata, splits, columns)
 
     def _tasks(self) -> Iterable[SubjectTask]:
         targets = {
@@ -172,13 +184,13 @@ class Job:
                 if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
                     self._commit()
                     last = time.monotonic()
-            self._commit()  # in here: a Ctrl-C that meets the last commit must not undo it
+            self._commit(last=True)  # in here: a Ctrl-C that meets the last commit must not undo it
         except BaseException as error:
             # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
             results.close()  # type: ignore[attr-defined]
             kept = "what was finished before is kept"
             try:
-                self._commit()
+                self._commit(last=True)
             except StoreWriteError:
                 kept = (
                     f"{len(self._finished)} finished subjects could not be committed either and will be ingested again"
@@ -217,19 +229,24 @@ class Job:
 
     def _note(self, report: IngestReport, show: Callable[[IngestItem], None], item: IngestItem, strict: bool) -> None:
         report.items.append(item)
+        self._done.append(item)
         show(item)
         if strict and item.status == "failed":
             error = IngestError(f"stopped at the first failure (strict): subject {item.subject!r}: {item.reason}")
             error.report = report
             raise error
 
-    def _commit(self) -> None:
-        """Make the finished subjects exist. Where this fails or is interrupted, none of them does, and it can be tried again."""
+    def _commit(self, *, last: bool = False) -> None:
+        """Make the finished subjects exist, and with the last ones what could not be ingested. Where this fails or is interrupted, none of
+        them does, and it can be tried again."""
         finished = self._finished
         made: list[str] = []
         try:
             volumes = self._append_volumes(finished, made)
             metadata = self._append_metadata([result.subject for result in finished])
+            if last:
+                self._append_classes(made)
+                self._append_problems()
             if self._transaction.pending:
                 columns = sorted({name.removeprefix(USER_PREFIX) for row in metadata.values() for name in row})
                 changes = {"volumes": volumes, "obs_meta": len(metadata), "columns": columns}
@@ -263,10 +280,46 @@ class Job:
             if foreground:
                 self._transaction.append(self._store.table("c", info.id, "foreground"), columns_of(foreground))
             if new:
-                row = {"collection_id": [info.id], "name": [name], "kind": [info.kind], "recipe": [self._recipe]}
-                self._transaction.append(self._store.table("collections"), row)
+                self._append_collection(info, json.loads(self._recipe))
                 made.append(name)
         return volumes
+
+    def _is_dicom(self, item: IngestItem) -> bool:
+        """Whether a failure may be told with paths of DICOM files, which tell who a patient is."""
+        slots = self._cohort.files.get(item.subject, {})
+        names = {self._cohort.collections.get(collection_of(slot), collection_of(slot)) for slot in slots}
+        return bool(self._cohort.dicom) and (not names or bool(names & self._cohort.dicom))
+
+    def _append_collection(self, info: CollectionInfo, recipe: Mapping[str, Any]) -> None:
+        named = {CLASSES: self._classes[info.name]} if info.name in self._classes else {}
+        text = json.dumps({**recipe, **named}, sort_keys=True)
+        row = {"collection_id": [info.id], "name": [info.name], "kind": [info.kind], "recipe": [text]}
+        self._transaction.append(self._store.table("collections"), row)
+
+    def _append_classes(self, made: Sequence[str]) -> None:
+        """Append rows of collections that were there already, and whose classes are named otherwise now."""
+        for name, (info, new) in self._collections.items():
+            if (
+                name in self._classes
+                and not new
+                and name not in made
+                and info.recipe.get(CLASSES) != self._classes[name]
+            ):
+                self._append_collection(info, info.recipe)
+
+    def _append_problems(self) -> None:
+        """Append what could not be ingested, and take back what earlier ingests could not and this one could."""
+        found, solved = [], set()
+        for item in self._done:
+            if item.status != "failed":
+                solved.add(item.subject)
+            elif self._is_dicom(item):
+                found.append(Problem(FAILED, item.subject, "", _DICOM_FAILED))
+            else:
+                found.append(Problem(FAILED, item.subject, "", item.reason))
+        before = read_problems(self._store, self._transaction.commits)
+        gone = [problem for problem in before if problem.status == FAILED and problem.subject in solved]
+        change_problems(self._store, self._transaction, found, gone)
 
     def _remove(self, info: CollectionInfo, finished: Sequence[SubjectResult]) -> None:
         """Append tombstones of volumes whose series is stored under other names now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ _OTHERS = (
     ".zip",
 )
 
-__all__ = ["as_dicom", "holds_both", "nifti_files"]
+__all__ = ["as_dicom", "holds_both", "nifti_files", "without_twins"]
 
 
 def as_dicom(
@@ -152,3 +153,10 @@ def nifti_files(paths: Iterable[str]) -> list[str]:
         and path.lower().endswith(SUFFIXES)
         and (os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path)))
     ]
+
+
+def without_twins(paths: list[str]) -> list[str]:
+    """``paths`` without the .img files whose .hdr is among them and stands for the pair."""
+    header, voxels = re.compile(r"\.hdr(\.gz)?$", re.I), re.compile(r"\.img(\.gz)?$", re.I)
+    pairs = {header.sub("", path) for path in paths if header.search(path)}
+    return [path for path in paths if not (voxels.search(path) and voxels.sub("", path) in pairs)]

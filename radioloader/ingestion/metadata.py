@@ -20,7 +20,7 @@ from radioloader.storage.table import Column
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SUBJECT_COLUMNS", "Metadata", "MetadataTable", "load_metadata", "read_table"]
+__all__ = ["SUBJECT_COLUMNS", "Metadata", "MetadataTable", "load_metadata", "read_cells", "read_table"]
 
 SUBJECT_COLUMNS = ("obs_subject_id", "participant_id", "subject_id", "subject")
 
@@ -56,46 +56,63 @@ class MetadataTable:
     frame: pd.DataFrame
     typed: bool
 
+    @classmethod
+    def check(cls, name: str, key: str, frame: pd.DataFrame, *, typed: bool = False) -> MetadataTable:
+        """A table whose columns and ids can be used.
 
-def read_table(source: pd.DataFrame | str | os.PathLike[str]) -> MetadataTable:
+        Args:
+            name: As the attribute.
+            key: As the attribute.
+            frame: As the attribute.
+            typed: As the attribute.
+
+        Raises:
+            CatalogError: It has an id or a column twice, or a row without an id.
+        """
+        by_text: dict[str, Any] = {}
+        for column in frame.columns:
+            text = str(column)
+            if text in by_text:
+                both = by_text[text]
+                raise CatalogError(
+                    f"{name}: the column {column!r} occurs more than once; rename one"
+                    if type(both) is type(column)
+                    else f"{name}: the columns {both!r} and {column!r} have the same name in a store; rename one"
+                )
+            by_text[text] = column
+            if problem := _text_problem(text):
+                raise CatalogError(f"{name}: the column name {column!r} {problem}; rename it")
+        empty = np.flatnonzero(frame[key].isna())
+        if empty.size:
+            raise CatalogError(
+                f"{name}: {empty.size} rows have no {key}, the first is row {empty[0] + 1}; fill it in, or remove the row"
+            )
+        ids = [unicodedata.normalize("NFC", str(value)) for value in frame[key]]
+        twice = sorted(subject for subject, count in Counter(ids).items() if count > 1)
+        if twice:
+            raise CatalogError(f"{name}: {key} is not unique, such as {twice[:3]}; keep one row for each subject")
+        return cls(name, key, ids, frame, typed)
+
+
+def read_table(source: pd.DataFrame | str | os.PathLike[str] | MetadataTable) -> MetadataTable:
     """Read the table of subjects.
 
     Args:
         source: A DataFrame, or the path of a .csv or .tsv file (``n/a`` and empty cells are missing). One column holds the subject's
-            id: ``obs_subject_id``, ``participant_id`` (BIDS), ``subject_id`` or ``subject``.
+            id: ``obs_subject_id``, ``participant_id`` (BIDS), ``subject_id`` or ``subject``. A table that was read already stays as it is.
 
     Raises:
         CatalogError: It cannot be read, has no id column, or an id or a column twice.
     """
+    if isinstance(source, MetadataTable):
+        return source
     frame, name = _read(source)
     key = next((column for column in SUBJECT_COLUMNS if column in frame.columns), None)
     if key is None:
         raise CatalogError(
             f"{name}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got {list(frame.columns)}"
         )
-    by_text: dict[str, Any] = {}
-    for column in frame.columns:
-        text = str(column)
-        if text in by_text:
-            both = by_text[text]
-            raise CatalogError(
-                f"{name}: the column {column!r} occurs more than once; rename one"
-                if type(both) is type(column)
-                else f"{name}: the columns {both!r} and {column!r} have the same name in a store; rename one"
-            )
-        by_text[text] = column
-        if problem := _text_problem(text):
-            raise CatalogError(f"{name}: the column name {column!r} {problem}; rename it")
-    empty = np.flatnonzero(frame[key].isna())
-    if empty.size:
-        raise CatalogError(
-            f"{name}: {empty.size} rows have no {key}, the first is row {empty[0] + 1}; fill it in, or remove the row"
-        )
-    ids = [unicodedata.normalize("NFC", str(value)) for value in frame[key]]
-    twice = sorted(subject for subject, count in Counter(ids).items() if count > 1)
-    if twice:
-        raise CatalogError(f"{name}: {key} is not unique, such as {twice[:3]}; keep one row for each subject")
-    return MetadataTable(name, key, ids, frame, typed=not isinstance(source, str | os.PathLike))
+    return MetadataTable.check(name, key, frame, typed=not isinstance(source, str | os.PathLike))
 
 
 def load_metadata(
@@ -186,13 +203,23 @@ def _read(source: Any) -> tuple[pd.DataFrame, str]:
         raise CatalogError(f"{path}: this is a folder; obs_meta is a DataFrame or the path of a .csv or .tsv file")
     if not path.is_file():
         raise CatalogError(f"{path}: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file")
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    return read_cells(path), str(path)
+
+
+def read_cells(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The cells of a .csv or .tsv file as text; ``n/a`` and empty ones are missing.
+
+    Raises:
+        CatalogError: It cannot be read.
+    """
+    import pandas as pd
+
+    separator = "\t" if os.fspath(path).lower().endswith(".tsv") else ","
     try:
         # All as text: what pandas takes for numbers may be codes (a site called 0012), and is not to be undone.
-        frame = pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", keep_default_na=True)
+        return pd.read_csv(path, sep=separator, dtype=str, encoding="utf-8-sig", keep_default_na=True)
     except (ValueError, OSError) as error:
         raise CatalogError(f"{path}: could not be read as a table: {error}") from error
-    return frame, str(path)
 
 
 def _kind(series: pd.Series[Any], *, typed: bool) -> str:

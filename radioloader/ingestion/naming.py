@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import stem
+from radioloader.ingestion.intake import split_component
 
-__all__ = ["KnownIds", "Naming", "name_subjects", "normal"]
+__all__ = ["KnownIds", "Naming", "file_stem", "name_subjects", "normal"]
 
 Rule = Callable[[str, list[str]], list[str]]
 KnownIds = Callable[[str, str], Collection[str]]
@@ -40,13 +41,14 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _stem(path: str) -> str:
-    return normal(stem(path))
+def file_stem(path: str) -> str:
+    """File name without its NIfTI suffix, in Unicode's composed form."""
+    return normal(stem(split_component(path)[0]))
 
 
 def _by_bids(_: str, paths: list[str]) -> list[str]:
-    found = [re.match(r"(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)(?=_|$)", _stem(path)) for path in paths]
-    return [match.group(1) if match else _stem(path) for match, path in zip(found, paths, strict=True)]
+    found = [re.match(r"(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)(?=_|$)", file_stem(path)) for path in paths]
+    return [match.group(1) if match else file_stem(path) for match, path in zip(found, paths, strict=True)]
 
 
 def _by_name(name: str, paths: list[str]) -> list[str]:
@@ -69,7 +71,7 @@ def _by_channel(name: str, paths: list[str]) -> list[str]:
 
 
 def _by_stem(_: str, paths: list[str]) -> list[str]:
-    return [_stem(path) for path in paths]
+    return [file_stem(path) for path in paths]
 
 
 def _by_trimmed_stem(name: str, paths: list[str]) -> list[str]:

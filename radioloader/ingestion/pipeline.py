@@ -12,14 +12,16 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError
 from radioloader.formats.dicom.volumes import Policy
 from radioloader.formats.orientation import check_orientation
+from radioloader.ingestion.classes import ClassNames, read_classes
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_subject import SubjectRule
 from radioloader.ingestion.discover import Source, discover, is_label_name
 from radioloader.ingestion.identity import Pseudonyms, warn_of_tags
 from radioloader.ingestion.job import Job
-from radioloader.ingestion.metadata import load_metadata, read_table
+from radioloader.ingestion.metadata import MetadataTable, load_metadata, read_table
 from radioloader.ingestion.report import IngestItem, IngestReport
+from radioloader.ingestion.splits import find_splits
 from radioloader.ingestion.stored import read_sources
 from radioloader.storage.store import Store
 
@@ -34,7 +36,9 @@ def ingest(
     images: Mapping[str, Source],
     *,
     labels: Sequence[str] | None = None,
-    obs_meta: pd.DataFrame | str | os.PathLike[str] | None = None,
+    obs_meta: pd.DataFrame | str | os.PathLike[str] | MetadataTable | None = None,
+    classes: Mapping[str, ClassNames] | None = None,
+    splits: Mapping[str, str | os.PathLike[str]] | None = None,
     orientation: str | None = None,
     subject_regex: str | None = None,
     allow_missing: bool = False,
@@ -63,10 +67,16 @@ def ingest(
         uri: Local path or ``s3://bucket/prefix`` of the store.
         images: Source of each collection (image or label): a glob, a folder, a list of paths, a :class:`~radioloader.DicomSource`, or a
             mapping from subject id to any of these. A folder without NIfTI files is one of DICOM files, at any depth and under any name.
+            ``#2`` after a path, a folder or a glob takes the third volume of 4D NIfTI files.
         labels: Collections that hold labels, whose foreground is indexed and whose grid is checked against the images'. None
             goes by their names (``seg``, ``label``, ``mask``, ...).
         obs_meta: Subjects' columns: a DataFrame, or the path of a .csv or .tsv file, with the subject id in ``obs_subject_id``,
             ``participant_id``, ``subject_id`` or ``subject``.
+        classes: Names of a label collection's classes, by collection: class by name, such as ``{"seg": {"liver": 1, "tumour": 2}}`` (a list
+            of classes for a region of several), or the path of a ``dataset.json``. They are kept for people and exports; voxels stay
+            numbers.
+        splits: Folder, or glob, whose files make a subject part of a split, such as ``{"train": "imagesTr", "test": "imagesTs"}``: the
+            subjects' column ``split``.
         orientation: Axis codes such as ``"RAS"`` that every volume's voxels are turned to (flips and permutations: nothing is
             resampled); exports turn them back. None stores what the file holds.
         subject_regex: Finds the subject id in a file's path; its group ``subject``, its first group, or all that it matches.
@@ -109,6 +119,7 @@ def ingest(
     if not commit_interval_s >= 0:
         raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
     kinds = _kinds(images, labels)
+    named = _class_names(classes, kinds)
     kept = tuple([keep_tags] if isinstance(keep_tags, str) else keep_tags)
     dicom = DicomOptions(
         Policy(on_tilt, on_irregular, slice_tolerance_mm, suv or "").check(),
@@ -131,7 +142,9 @@ def ingest(
     report = IngestReport(str(uri), notes=list(cohort.notes))
     report.notes += _check_dicom_options(cohort, list(kinds), subject, pseudonymize, kept)
     # One source may give several collections: echoes, magnitude and phase.
+    named = {name: named[asked] for name, asked in cohort.collections.items() if asked in named}
     kinds = {name: kinds[asked] for name, asked in cohort.collections.items()}
+    split_of = None if splits is None else find_splits(splits, cohort, report)
     table = None if obs_meta is None else read_table(obs_meta)
     if table is not None and existing is None:
         load_metadata(table, {}, list(cohort.files))
@@ -143,8 +156,8 @@ def ingest(
     report.uri = store.uri
     items = len(cohort.files) + len(cohort.unusable)
     with store.write() as transaction, _Progress(progress, items) as show:
-        job = Job(store, transaction, cohort, kinds, orientation, grid_tolerance_mm, config)
-        job.load_metadata(table, report)
+        job = Job(store, transaction, cohort, kinds, orientation, grid_tolerance_mm, config, named)
+        job.load_metadata(table, report, split_of)
         try:
             job.run(
                 report,
@@ -202,6 +215,16 @@ def _kinds(images: Mapping[str, Source], labels: Sequence[str] | None) -> dict[s
         name: "label" if _holds_labels(name, source, labels) else "image"
         for name, source in (images.items() if isinstance(images, Mapping) else ())
     }
+
+
+def _class_names(classes: Mapping[str, ClassNames] | None, kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    for name in classes or {}:
+        if kinds.get(name) != "label":
+            labels = [label for label, kind in kinds.items() if kind == "label"]
+            raise ConfigError(
+                f"classes names those of {name!r}, which is not among the label collections {', '.join(map(repr, labels)) or '(none)'}"
+            )
+    return {name: read_classes(name, given) for name, given in (classes or {}).items()}
 
 
 def _holds_labels(name: str, source: Source, labels: Sequence[str] | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from radioloader.ingestion.cohort import Cohort
+from radioloader.ingestion.intake import split_component
 from radioloader.ingestion.naming import normal
 from radioloader.ingestion.slots import collection_of, is_dicom, obs_id_of, series_of, slot_of
 from radioloader.storage.catalog import read_collections
@@ -77,13 +78,14 @@ class StoredSources:
         since equal files of several subjects may be links to one (git-annex does that). What comes from DICOM is named by UIDs."""
         if is_dicom(path):
             return path
+        path, component = split_component(path)
         folder, name = os.path.split(path)
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
         for voxels, header in _PAIRS.items():
             if name.lower().endswith(voxels):
                 name = name[: -len(voxels)] + header
-        return normal(f"{self._folders[folder]}/{name}")
+        return normal(f"{self._folders[folder]}/{name}{'' if component is None else f'#{component}'}")
 
     def subjects_of(self, collection: str, path: str) -> set[str] | frozenset[str]:
         """The subjects that have this file in this collection."""
@@ -169,7 +171,7 @@ class StoredSources:
                 subject
                 for subject in self._by_hash[name, digest]
                 if not is_dicom(self.volumes[subject][name].source)
-                and not os.path.lexists(self.volumes[subject][name].source)
+                and not os.path.lexists(split_component(self.volumes[subject][name].source)[0])
             }
         return self._gone[name, digest]
 

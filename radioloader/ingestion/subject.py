@@ -20,6 +20,7 @@ from radioloader.config import SliceOrientation, StorageConfig
 from radioloader.errors import GridMismatchError, RadioloaderError, StoreWriteError
 from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
+from radioloader.ingestion.classes import whole_numbers
 from radioloader.ingestion.intake import Loaded, Place, VolumeSource
 from radioloader.ingestion.slots import obs_id_of
 from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied
@@ -178,12 +179,13 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
     result.notes += [f"{source.where}: {note}" for note in volume.notes]
     obs_id = obs_id_of(task.subject, name)
     if target.kind == "label":
+        volume = whole_numbers(volume, f"{source.where} ({target.collection})")
         rows = foreground(
             volume.voxels, bytes.fromhex(volume.content_hash), slope=volume.slope, intercept=volume.intercept
         )
         if not rows:
             result.notes.append(
-                f"{source.where}: holds fractional values or more than {MAX_CLASSES} classes, so this label has no foreground index"
+                f"{source.where}: holds more than {MAX_CLASSES} classes, so this label has no foreground index"
             )
         result.foreground[name] = [{"obs_id": obs_id, **row} for row in rows]
     owner = f"subject {task.subject!r}, collection {target.collection!r}"

@@ -292,6 +292,8 @@ def test_real_medical_data(shared_data: Path, tmp_path: Path, counts: Callable[[
         for volume, path in zip(store[name], files, strict=True):
             image = nib.load(path)
             values = native(np.asanyarray(image.dataobj))
+            if name == "label" and values.dtype.kind == "f":
+                values = values.astype(np.uint8)  # saved as floats, stored as classes
             np.testing.assert_array_equal(volume.to_numpy(), values, strict=True)
             np.testing.assert_array_equal(volume.affine, image.affine)
             for _ in range(5):

@@ -219,4 +219,7 @@ def test_a_cohort_of_nothing_but_broken_files_leaves_an_empty_store(write_image:
     report = rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, workers=1)
     assert len(report.failed) == 2
     store = rl.open(tmp_path / "store")
-    assert (len(store), store.collection_names, store.version) == (0, [], 0)
+    assert (len(store), store.collection_names) == (0, [])
+    assert [(p.status, p.subject, p.reason) for p in store.problems()] == [
+        ("failed", item.subject, item.reason) for item in report.failed
+    ]

@@ -261,10 +261,12 @@ def test_a_header_without_orientation_is_noted(write_image: Write, tmp_path: Pat
     np.testing.assert_array_equal(rl.open(tmp_path / "store").CT.iloc[0].affine, nib.load(path).affine)
 
 
-def test_labels_that_are_no_labels_are_noted(write_image: Write, tmp_path: Path) -> None:
+def test_labels_that_are_no_labels_are_refused(write_image: Write, tmp_path: Path) -> None:
     path = write_image(tmp_path / "i" / "a.nii", VOXELS.astype(np.float32) + 0.5)
     report = rl.ingest(tmp_path / "store", {"seg": tmp_path / "i"}, workers=1)
-    assert report.ok
-    assert report.items[0].notes == (
-        f"{path}: holds fractional values or more than 1024 classes, so this label has no foreground index",
+    assert not report.ok
+    assert report.items[0].reason == (
+        f"{path} (seg): labels are whole numbers, and {VOXELS.size} of its {VOXELS.size} voxels are not, such as "
+        f"{', '.join(f'{v:g}' for v in np.unique(VOXELS)[:5] + 0.5)}; round them, threshold a probability map, or ingest it as an image "
+        "(--image)"
     )

@@ -1,0 +1,72 @@
+"""What decathlon and nnU-Net folders have in common: ``imagesTr``, ``labelsTr``, ``imagesTs`` and a ``dataset.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from radioloader.errors import ConfigError
+from radioloader.ingestion.classes import read_classes
+from radioloader.ingestion.layouts.plan import LayoutPlan
+from radioloader.ingestion.layouts.tree import Tree
+
+__all__ = ["IMAGES", "LABEL", "LABELS", "add_classes", "add_splits", "channel_names", "leave_out"]
+
+LABEL = "label"
+"""Name of the label collection."""
+
+IMAGES = ("imagesTr", "imagesTs", "imagesVal")
+LABELS = ("labelsTr", "labelsTs", "labelsVal")
+_SPLITS = {"imagesTr": "train", "imagesTs": "test", "imagesVal": "val"}
+
+
+def channel_names(given: Any, default: str) -> list[str]:
+    """Names of the channels, ``{"0": "T1w", ...}``, in order; ones that occur twice get their number.
+
+    Args:
+        given: What ``dataset.json`` has.
+        default: What a channel without a name is called, before its number.
+    """
+    if not isinstance(given, Mapping):
+        return []
+    numbers = {int(key): value for key, value in given.items() if str(key).isdigit()}
+    names = [str(numbers.get(i) or f"{default}_{i}") for i in range(max(numbers, default=-1) + 1)]
+    return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+
+
+def add_classes(plan: LayoutPlan, dataset: Mapping[str, Any] | None, path: str) -> None:
+    """Take the names of the classes from ``dataset.json``, where they can be used."""
+    if dataset is None or LABEL not in plan.labels or "labels" not in dataset:
+        return
+    try:
+        read_classes(LABEL, dataset["labels"])
+    except ConfigError as error:
+        plan.notes.append(f"{path}: names of classes were left out: {error}")
+    else:
+        plan.classes[LABEL] = path
+
+
+def add_splits(plan: LayoutPlan, tree: Tree, folders: tuple[str, ...] = IMAGES) -> None:
+    """Name the splits, where there is more than one folder of images."""
+    taken = plan.taken()
+    used = [folder for folder in folders if any(path.startswith(tree.path(folder) + "/") for path in taken)]
+    if len(used) > 1:
+        plan.splits = {_SPLITS[folder]: tree.path(folder) for folder in used}
+
+
+def leave_out(plan: LayoutPlan, tree: Tree, reasons: Mapping[str, str], reason: str) -> None:
+    """List the volumes that are not taken, and the files that are none.
+
+    Args:
+        plan: What is taken.
+        tree: All files.
+        reasons: Why, by name in the tree.
+        reason: Why, for the others.
+    """
+    taken = {path.rpartition("#")[0] or path for path in plan.taken()} | plan.taken()
+    for name in tree.volumes:
+        path = tree.path(name)
+        if path not in taken:
+            plan.left_out.append((path, reasons.get(name, reason)))
+    used = {"dataset.json", "participants.tsv", "dataset_description.json"}
+    plan.note_strangers(tree.path(name) for name in tree.strangers if name not in used)

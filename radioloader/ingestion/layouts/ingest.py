@@ -1,0 +1,183 @@
+"""``radioloader.ingest_layout``: a dataset's folder, as it is, into a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from radioloader.config import StorageConfig
+from radioloader.errors import ConfigError
+from radioloader.ingestion.dicom_source import DicomSource
+from radioloader.ingestion.layouts.command import by_sources, command
+from radioloader.ingestion.layouts.plan import LayoutPlan
+from radioloader.ingestion.layouts.recognise import recognise
+from radioloader.ingestion.pipeline import ingest
+from radioloader.ingestion.report import IngestReport
+from radioloader.storage.problems import LEFT_OUT, Problem, change_problems, read_problems
+from radioloader.storage.store import Store
+
+__all__ = ["explain_plan", "ingest_layout", "plan_layout", "run_plan"]
+
+
+def plan_layout(
+    source: str | os.PathLike[str],
+    *,
+    layout: str = "auto",
+    images: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+) -> LayoutPlan:
+    """What :func:`ingest_layout` would ingest. Reads names, ``dataset.json`` and such, and of DICOM files the headers; writes nothing.
+
+    Args:
+        source: A folder, or a table of files.
+        layout: ``"auto"`` looks which it is; or ``"nnunet"``, ``"decathlon"``, ``"bids"``, ``"dicom"``, ``"folders"`` (one for each
+            collection), ``"subjects"`` (a folder for each), ``"manifest"`` (a table).
+        images: The collections to take, as images. None with ``labels`` None takes all, and what is a label as the layout says.
+        labels: The collections to take, as labels.
+
+    Raises:
+        ConfigError: No layout fits, or several do, or there is no such collection.
+        CatalogError: A table cannot be read.
+    """
+    plan = recognise(source, layout)
+    if images is None and labels is None:
+        return plan
+    wanted = {**dict.fromkeys(images or (), "image"), **dict.fromkeys(labels or (), "label")}
+    both = sorted(set(images or ()) & set(labels or ()))
+    if both:
+        raise ConfigError(f"{both[0]!r} is named among the images and among the labels; each collection is one of them")
+    there = plan.collections
+    for name in wanted:
+        if name not in there:
+            raise ConfigError(
+                f"{plan.root} ({plan.layout}) has no collection {name!r}; it has {', '.join(map(repr, there)) or 'none'}"
+            )
+    for name, files in there.items():
+        if name not in wanted and isinstance(files, dict):
+            plan.left_out += [
+                (path, f"collection {name!r} was not asked for") for paths in files.values() for path in paths
+            ]
+    plan.images = {name: there[name] for name, kind in wanted.items() if kind == "image"}
+    plan.labels = {name: there[name] for name, kind in wanted.items() if kind == "label"}
+    plan.classes = {name: classes for name, classes in plan.classes.items() if name in plan.labels}
+    return plan
+
+
+def ingest_layout(
+    uri: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    layout: str = "auto",
+    images: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    say: Callable[[str], object] | None = None,
+    config: StorageConfig | None = None,
+    **options: Any,
+) -> IngestReport:
+    """Bring a dataset into a store as it lies there: nnU-Net, decathlon, BIDS, a table of files, DICOM, or plain folders.
+
+    What is not taken (files that are no volumes, derivatives in another space, ...) and what is missing (images without a label, labels
+    without an image) is reported and does not stop the rest; the store remembers it (:meth:`radioloader.RadiObject.problems`).
+
+    Args:
+        uri: Local path or ``s3://bucket/prefix`` of the store.
+        source: A folder, or a .csv or .tsv table.
+        layout: As for :func:`plan_layout`.
+        images: As for :func:`plan_layout`.
+        labels: As for :func:`plan_layout`.
+        say: Is told, line by line, what was recognised, why, and the explicit command that does the same; before anything is written.
+        config: Tiles, compression and access; None takes the process's defaults.
+        options: As for :func:`radioloader.ingest`.
+
+    Returns:
+        What was ingested, skipped and failed, and why; its notes hold what was recognised.
+
+    Raises:
+        ConfigError: No layout fits, or several do: the message lists them. Or an argument is wrong.
+        IngestError, CatalogError, NotAStoreError, ...: As :func:`radioloader.ingest`.
+    """
+    plan = plan_layout(source, layout=layout, images=images, labels=labels)
+    return run_plan(plan, uri, say=say, config=config, options=options)
+
+
+def explain_plan(
+    plan: LayoutPlan, uri: str | os.PathLike[str], spelled: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str] | None]:
+    """What was recognised and the command that does the same, as lines; and that command's sources, where it has globs.
+
+    Args:
+        plan: What was recognised.
+        uri: The store.
+        spelled: Options as the command line has them.
+
+    Raises:
+        ConfigError: There is nothing to ingest.
+    """
+    lines = plan.describe()
+    if not plan.collections:
+        raise ConfigError("\n".join([*lines, f"there is no volume that could be taken from {plan.root}"]))
+    sources = by_sources(plan)
+    return [*lines, "the same, spelled out:", f"  {command(plan, sources, os.fspath(uri), spelled)}"], sources
+
+
+def run_plan(
+    plan: LayoutPlan,
+    uri: str | os.PathLike[str],
+    *,
+    say: Callable[[str], object] | None = None,
+    config: StorageConfig | None = None,
+    options: Mapping[str, Any],
+    spelled: Mapping[str, Any] | None = None,
+) -> IngestReport:
+    """Ingest what was recognised.
+
+    Args:
+        plan: What was recognised.
+        uri: The store.
+        say: As for :func:`ingest_layout`.
+        config: As for :func:`ingest_layout`.
+        options: As for :func:`ingest_layout`.
+        spelled: The options as the command line has them, for the command that does the same.
+    """
+    lines, sources = explain_plan(plan, uri, spelled or {})
+    for line in lines if say is not None else ():
+        say(line)  # type: ignore[misc]
+    given = dict(options)
+    if "obs_meta" not in given or given["obs_meta"] is None:
+        given["obs_meta"] = plan.obs_meta
+    given["classes"] = {**plan.classes, **(given.get("classes") or {})}
+    given["splits"] = given.get("splits") or plan.splits or None
+    given["allow_missing"] = True
+    if plan.subject is not None and given.get("subject") is None:
+        given["subject"] = plan.subject
+    # Of globs, where they say the same: then ids come from names, and a file that was renamed is not taken for another patient.
+    plain = sources is not None and not any(isinstance(files, DicomSource) for files in plan.collections.values())
+    taken: Mapping[str, Any] = sources if plain and sources is not None else plan.collections
+    report = ingest(uri, taken, labels=list(plan.labels), config=config, **given)
+    if say is None:
+        report.notes = [*lines, *report.notes]
+    if not any(isinstance(files, DicomSource) for files in plan.collections.values()):
+        _keep_left_out(report.uri, plan, config)
+    return report
+
+
+def _keep_left_out(uri: str, plan: LayoutPlan, config: StorageConfig | None) -> None:
+    """Note in the store what was left out, and forget what an earlier ingest of the same folder left out."""
+    found = [Problem(LEFT_OUT, "", path, reason) for path, reason in plan.left_out]
+    found += [
+        Problem(LEFT_OUT, "", f"{plan.root}: {ending}", f"{count} files that are no volumes, such as {example}")
+        for ending, (count, example) in plan.strangers.items()
+    ]
+    store = Store.open(uri, config=config)
+    before = [
+        problem
+        for problem in read_problems(store, store.commits())
+        if problem.status == LEFT_OUT and problem.source.startswith((f"{plan.root}{os.sep}", f"{plan.root}:"))
+    ]
+    if set(before) == set(found):
+        return
+    with store.write() as transaction:
+        change_problems(store, transaction, found, before)
+        if transaction.pending:
+            transaction.commit(f"{len(found)} files of {plan.root} were left out", {"left_out": len(found)})

@@ -1,0 +1,111 @@
+"""Which layout a folder has. Where there is a doubt, the user is asked, and nothing is guessed."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shlex
+from collections.abc import Callable, Mapping
+
+from radioloader.errors import ConfigError
+from radioloader.ingestion.layouts import bids, decathlon, dicom, folders, manifest, nnunet
+from radioloader.ingestion.layouts.plan import LayoutPlan, some
+from radioloader.ingestion.layouts.tree import Tree
+
+__all__ = ["LAYOUTS", "recognise"]
+
+_MATCHERS: Mapping[str, tuple[Callable[[Tree], str | None], Callable[[Tree, str], LayoutPlan]]] = {
+    "nnunet": (nnunet.match, nnunet.plan),
+    "decathlon": (decathlon.match, decathlon.plan),
+    "bids": (bids.match, bids.plan),
+    "dicom": (dicom.match, dicom.plan),
+    "folders": (folders.match_folders, folders.plan_folders),
+    "subjects": (folders.match_subjects, folders.plan_subjects),
+}
+_PLAIN = ("folders", "subjects")
+
+LAYOUTS = ("auto", *_MATCHERS, "manifest")
+"""Names of layouts; ``auto`` looks which one it is."""
+
+
+def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPlan:
+    """What a folder or a table holds.
+
+    Args:
+        source: A folder, or a .csv or .tsv file.
+        layout: One of :data:`LAYOUTS`.
+
+    Raises:
+        ConfigError: There is no such folder or layout; or no layout fits, or several do: the message says which, and how to go on.
+        CatalogError: A table cannot be read.
+    """
+    if layout not in LAYOUTS:
+        raise ConfigError(f"layout={layout!r} (--layout) is none of {', '.join(LAYOUTS)}")
+    path = os.path.abspath(os.path.expanduser(os.fspath(source)))
+    if os.path.isfile(path):
+        if layout not in ("auto", "manifest") or not path.lower().endswith(manifest.SUFFIXES_OF_TABLES):
+            raise ConfigError(
+                f"{path}: this is a file; a layout is a folder, or a table of files ({', '.join(manifest.SUFFIXES_OF_TABLES)})"
+            )
+        return manifest.plan(path)
+    if not os.path.isdir(path):
+        hint = (
+            f"; for a glob say which collection it is: --image NAME={shlex.quote(path)}" if glob.has_magic(path) else ""
+        )
+        raise ConfigError(f"{path}: there is no such folder or table{hint}")
+    if layout == "manifest":
+        raise ConfigError(
+            f"{path}: this is a folder, and a manifest is a table ({', '.join(manifest.SUFFIXES_OF_TABLES)})"
+        )
+    tree = Tree(path)
+    if layout != "auto":
+        matcher, planner = _MATCHERS[layout]
+        why = matcher(tree)
+        if why is None:
+            raise ConfigError(f"{path} does not look like {layout}: {_seen(tree)}\n{_choices(path)}")
+        return planner(tree, why)
+    found = {name: why for name, (matcher, _) in _MATCHERS.items() if (why := matcher(tree)) is not None}
+    # What has a convention of its own is not a plain folder, though it may look like one.
+    special = {name: why for name, why in found.items() if name not in _PLAIN}
+    found = special or found
+    if len(found) == 1:
+        name, why = next(iter(found.items()))
+        return _MATCHERS[name][1](tree, why)
+    if found:
+        reasons = "\n".join(f"  --layout {name}: {why}" for name, why in found.items())
+        raise ConfigError(f"{path} may be several things; say which:\n{reasons}")
+    inner = {name: sub for name in sorted(os.listdir(path)) if (sub := _inner(path, name)) is not None}
+    if inner:
+        listed = "\n".join(f"  {os.path.join(path, name)}: {sub}" for name, sub in list(inner.items())[:10])
+        raise ConfigError(f"{path} is no dataset itself, but there are some in it; give one of them:\n{listed}")
+    raise ConfigError(f"{path} is of no layout that is known: {_seen(tree)}\n{_choices(path)}")
+
+
+def _inner(path: str, name: str) -> str | None:
+    """The layout of a folder within, of those that have a convention."""
+    folder = os.path.join(path, name)
+    if name.startswith(".") or not os.path.isdir(folder):
+        return None
+    tree = Tree(folder)
+    return next((kind for kind in ("nnunet", "decathlon", "bids") if _MATCHERS[kind][0](tree)), None)
+
+
+def _seen(tree: Tree) -> str:
+    """What is there, in a sentence."""
+    if not tree.files:
+        return "there is no file in it"
+    if not tree.volumes:
+        return f"there is no NIfTI file in it, and no DICOM file, but {len(tree.files)} others such as {tree.files[0]}"
+    places = sorted({name.rpartition("/")[0] or "the folder itself" for name in tree.volumes})
+    return f"it holds {len(tree.volumes)} NIfTI files, such as {some(tree.volumes)}; they lie in {len(places)} folders ({some(places)})"
+
+
+def _choices(path: str) -> str:
+    quoted = shlex.quote(os.path.join(path, "*_T1w.nii.gz"))
+    return (
+        "say what is what, with a folder or a quoted glob for each collection:\n"
+        f"  radioloader ingest STORE --image T1w={quoted} --label seg={shlex.quote(os.path.join(path, '*_seg.nii.gz'))}\n"
+        "or with a table that has a column subject_id and one of paths for each collection:\n"
+        "  radioloader ingest STORE table.csv\n"
+        f"or name the layout, one of {', '.join(LAYOUTS[1:])}, with --layout"
+    )
