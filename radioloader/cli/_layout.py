@@ -28,19 +28,18 @@ def find_plan(source: str | None, layout: str | None, image: list[str], label: l
                 f"--layout {layout} says how a dataset's folder is built; give it: radioloader ingest STORE FOLDER --layout {layout}"
             )
         return None
-    from radioloader.ingestion.layouts.ingest import plan_layout
+    from radioloader.ingestion.layouts.ingest import choose
+    from radioloader.ingestion.layouts.recognise import recognise
 
+    plan = recognise(source, layout or "auto")
     for option, values in (("--image", image), ("--label", label)):
         for value in values:
-            if "=" in value:
+            if "=" in value and value not in plan.collections:
                 raise ConfigError(
                     f"{option} {value!r} has a source of its own, but {source} was given as the source of all collections; leave one of "
                     f"them out, or name a collection of it alone: {option} NAME"
                 )
-    chosen = bool(image or label)
-    return plan_layout(
-        source, layout=layout or "auto", images=image if chosen else None, labels=label if chosen else None
-    )
+    return choose(plan, images=image, labels=label) if image or label else plan
 
 
 def typed_options(context: typer.Context) -> dict[str, Any]:

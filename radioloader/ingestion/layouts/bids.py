@@ -7,7 +7,7 @@ import re
 from radioloader.errors import CatalogError
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
-from radioloader.ingestion.metadata import read_table
+from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.naming import file_stem
 
 __all__ = ["match", "plan"]
@@ -80,7 +80,7 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     if tree.has("participants.tsv"):
         table = tree.path("participants.tsv")
         try:
-            read_table(table)
+            load_metadata(read_table(table), {}, made.subjects)
             made.obs_meta = table
         except CatalogError as error:
             made.notes.append(f"the subjects' columns were left out: {error}")

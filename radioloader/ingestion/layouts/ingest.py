@@ -17,7 +17,7 @@ from radioloader.ingestion.report import IngestReport
 from radioloader.storage.problems import LEFT_OUT, Problem, change_problems, read_problems
 from radioloader.storage.store import Store
 
-__all__ = ["explain_plan", "ingest_layout", "plan_layout", "run_plan"]
+__all__ = ["choose", "explain_plan", "ingest_layout", "plan_layout", "run_plan"]
 
 
 def plan_layout(
@@ -41,10 +41,22 @@ def plan_layout(
         CatalogError: A table cannot be read.
     """
     plan = recognise(source, layout)
-    if images is None and labels is None:
-        return plan
-    wanted = {**dict.fromkeys(images or (), "image"), **dict.fromkeys(labels or (), "label")}
-    both = sorted(set(images or ()) & set(labels or ()))
+    return plan if images is None and labels is None else choose(plan, images=images or (), labels=labels or ())
+
+
+def choose(plan: LayoutPlan, *, images: Sequence[str], labels: Sequence[str]) -> LayoutPlan:
+    """Take some of the collections of what was recognised.
+
+    Args:
+        plan: What was recognised; is changed.
+        images: The collections to take, as images.
+        labels: The collections to take, as labels.
+
+    Raises:
+        ConfigError: There is no such collection.
+    """
+    wanted = {**dict.fromkeys(images, "image"), **dict.fromkeys(labels, "label")}
+    both = sorted(set(images) & set(labels))
     if both:
         raise ConfigError(f"{both[0]!r} is named among the images and among the labels; each collection is one of them")
     there = plan.collections

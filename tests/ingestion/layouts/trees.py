@@ -54,7 +54,8 @@ def decathlon(root: Path, *, channels: int = 1, described: bool = True, tested: 
                 "labels": HIPPOCAMPUS,
                 "numTraining": 3,
                 "training": [
-                    {"image": f"./imagesTr/hip_00{i}.nii.gz", "label": f"./labelsTr/hip_00{i}.nii.gz"} for i in (1, 2, 3)
+                    {"image": f"./imagesTr/hip_00{i}.nii.gz", "label": f"./labelsTr/hip_00{i}.nii.gz"}
+                    for i in (1, 2, 3)
                 ],
                 "test": ["./imagesTs/hip_009.nii.gz"] if tested else [],
             },
