@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from radioloader.config import StorageConfig
 from radioloader.errors import ConfigError
@@ -15,6 +18,7 @@ from radioloader.ingestion.layouts.recognise import recognise
 from radioloader.ingestion.pipeline import ingest
 from radioloader.ingestion.report import IngestReport
 from radioloader.storage.problems import LEFT_OUT, Problem, change_problems, read_problems
+from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
 
 __all__ = ["choose", "explain_plan", "ingest_layout", "plan_layout", "run_plan"]
@@ -169,9 +173,34 @@ def run_plan(
     report = ingest(uri, taken, labels=list(plan.labels), config=config, **given)
     if say is None:
         report.notes = [*lines, *report.notes]
+    report.notes += _mixed(report.uri, list(plan.collections), config)
     if not any(isinstance(files, DicomSource) for files in plan.collections.values()):
         _keep_left_out(report.uri, plan, config)
     return report
+
+
+def _mixed(uri: str, names: Sequence[str], config: StorageConfig | None) -> list[str]:
+    """Collections whose volumes differ in what networks and statistics may trip over: dtype, shape, a 4th axis."""
+    snapshot = Snapshot.open(uri, config=config)
+    notes = []
+    for name in names:
+        if name not in snapshot.collections:
+            continue
+        index = snapshot.index(name)
+        dtypes = Counter(snapshot.detail(name, "dtype").tolist())
+        parts = []
+        if len(dtypes) > 1:
+            parts.append("dtypes " + ", ".join(f"{dtype} ({count})" for dtype, count in dtypes.most_common()))
+        if len(np.unique(index.shapes[:, :3], axis=0)) > 1:
+            low, high = index.shapes[:, :3].min(axis=0), index.shapes[:, :3].max(axis=0)
+            parts.append(f"shapes from {'x'.join(map(str, low))} to {'x'.join(map(str, high))}")
+        if len(np.unique(index.shapes[:, 3] > 0)) > 1:
+            parts.append(
+                f"3D ({int((index.shapes[:, 3] == 0).sum())}) and 4D ({int((index.shapes[:, 3] > 0).sum())}) volumes"
+            )
+        if parts:
+            notes.append(f"collection {name!r} is mixed: {'; '.join(parts)}")
+    return notes
 
 
 def _keep_left_out(uri: str, plan: LayoutPlan, config: StorageConfig | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import radioloader as rl
@@ -131,3 +132,15 @@ def test_nothing_to_take_is_an_error_that_says_what_was_seen(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="is of no layout that is known"):
         rl.ingest_layout(tmp_path / "store", tmp_path / "x")
     assert not (tmp_path / "store").exists()
+
+
+def test_mixed_dtypes_and_shapes_are_told(tmp_path: Path) -> None:
+    root = trees.decathlon(tmp_path / "x", tested=False)
+    trees.write(root / "imagesTr" / "hip_003.nii.gz", trees.voxels(3, np.int16, (7, 5, 4)))
+    trees.write(root / "labelsTr" / "hip_003.nii.gz", np.zeros((7, 5, 4), np.uint8))
+    report = rl.ingest_layout(tmp_path / "store", root, workers=1)
+    assert report.ok
+    assert report.notes[-2:] == [
+        "collection 'FLAIR' is mixed: dtypes int16 (2), uint8 (1); shapes from 6x5x4 to 7x5x4",
+        "collection 'label' is mixed: shapes from 6x5x4 to 7x5x4",
+    ]
