@@ -28,14 +28,18 @@ def root(tmp_path: Path) -> Path:
 
 def test_modalities_and_the_only_structure_become_collections(root: Path, tmp_path: Path) -> None:
     plan = recognise(root)
-    assert (plan.layout, list(plan.images), list(plan.labels)) == ("dicom", ["CT", "MR"], ["GTV"])
-    assert plan.notes == ["1 volume of modality CT", "1 volume of modality MR"]
+    assert (plan.layout, list(plan.images), list(plan.labels)) == ("dicom", ["CT", "MR"], ["RTSTRUCT"])
+    assert plan.notes == [
+        "1 volume of modality CT",
+        "1 volume of modality MR",
+        "1 RTSTRUCT files outline one structure, 'GTV': class 1 of 'RTSTRUCT'",
+    ]
     report = rl.ingest_layout(tmp_path / "store", root, workers=1)
     assert report.ok, report
     store = rl.open(tmp_path / "store")
-    assert store.collection_names == ["CT", "GTV", "MR"]
-    assert store["GTV"].classes == {"GTV": (1,)}
-    assert np.count_nonzero(store["GTV"].iloc[0].to_numpy()) == 2 * 8 * 7
+    assert store.collection_names == ["CT", "MR", "RTSTRUCT"]
+    assert store["RTSTRUCT"].classes == {}
+    assert np.count_nonzero(store["RTSTRUCT"].iloc[0].to_numpy()) == 2 * 8 * 7
     assert store.problems() == []
 
 
