@@ -72,7 +72,7 @@ class NiftiHeader:
 
 def stem(path: str | os.PathLike[str]) -> str:
     """File name without its NIfTI suffix."""
-    name = Path(path).name
+    name = os.path.basename(os.fspath(path))
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]

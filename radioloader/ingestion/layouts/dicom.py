@@ -43,7 +43,9 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
         if len(names) == 1:
             # Not called after the structure: such names are typed by hand, now and then with the patient's own.
             made.labels[kind] = DicomSource(tree.root, modality=kind)
-            made.notes.append(f"{len(items)} {kind} files outline one structure, {next(iter(names))!r}: class 1 of {kind!r}")
+            made.notes.append(
+                f"{len(items)} {kind} files outline one structure, {next(iter(names))!r}: class 1 of {kind!r}"
+            )
         elif names:
             listed = ", ".join(f"{name!r} ({count})" for name, count in sorted(names.items())[:20])
             made.notes.append(

@@ -45,7 +45,7 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 def match_folders(tree: Tree) -> str | None:
     """Why each folder is a collection; None when they are not."""
-    folders = _folders(tree)
+    folders = tree.folders
     if not tree.volumes:
         return None
     if set(folders) == {""}:
@@ -79,7 +79,7 @@ def plan_folders(tree: Tree, why: str) -> LayoutPlan:
         why: What it was recognised by.
     """
     made = LayoutPlan("folders", tree.root, why)
-    folders = _folders(tree)
+    folders = tree.folders
     groups = {folder or normal(tree.root.rstrip("/").rpartition("/")[2]): names for folder, names in folders.items()}
     naming = name_subjects({group: [tree.path(name) for name in names] for group, names in groups.items()}, {}, None)
     for (folder, names), (group, _) in zip(folders.items(), groups.items(), strict=True):
@@ -94,7 +94,7 @@ def plan_folders(tree: Tree, why: str) -> LayoutPlan:
 
 def match_subjects(tree: Tree) -> str | None:
     """Why each folder is a subject, with a file for each collection; None when they are not."""
-    folders = _folders(tree)
+    folders = tree.folders
     if "" in folders or len(folders) < 2 or any(_known(folder.rpartition("/")[2]) for folder in folders):
         return None
     roles = Counter(role for folder, names in folders.items() for role in set(_roles(folder, names)))
@@ -115,7 +115,7 @@ def plan_subjects(tree: Tree, why: str) -> LayoutPlan:
         why: What it was recognised by.
     """
     made = LayoutPlan("subjects", tree.root, why)
-    folders = _folders(tree)
+    folders = tree.folders
     groups: dict[str, Files] = {}
     for folder, names in folders.items():
         for name, role in zip(names, _roles(folder, names), strict=True):
@@ -125,14 +125,6 @@ def plan_subjects(tree: Tree, why: str) -> LayoutPlan:
         made.globs[role] = tree.path(f"**/*{role}.nii*")
     made.note_strangers(tree.path(name) for name in tree.strangers)
     return made
-
-
-def _folders(tree: Tree) -> dict[str, list[str]]:
-    """The NIfTI files by the folder that they lie in."""
-    found: dict[str, list[str]] = {}
-    for name in tree.volumes:
-        found.setdefault(name.rpartition("/")[0], []).append(name)
-    return found
 
 
 def _roles(folder: str, names: list[str]) -> list[str]:

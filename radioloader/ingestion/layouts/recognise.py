@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from radioloader.errors import ConfigError
 from radioloader.ingestion.layouts import bids, decathlon, dicom, folders, manifest, nnunet
@@ -64,10 +64,8 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
         if why is None:
             raise ConfigError(f"{path} does not look like {layout}: {_seen(tree)}\n{_choices(path)}")
         return planner(tree, why)
-    found = {name: why for name, (matcher, _) in _MATCHERS.items() if (why := matcher(tree)) is not None}
     # What has a convention of its own is not a plain folder, though it may look like one.
-    special = {name: why for name, why in found.items() if name not in _PLAIN}
-    found = special or found
+    found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN]) or _matching(tree, _PLAIN)
     if len(found) == 1:
         name, why = next(iter(found.items()))
         return _MATCHERS[name][1](tree, why)
@@ -79,6 +77,12 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
         listed = "\n".join(f"  {os.path.join(path, name)}: {sub}" for name, sub in list(inner.items())[:10])
         raise ConfigError(f"{path} is no dataset itself, but there are some in it; give one of them:\n{listed}")
     raise ConfigError(f"{path} is of no layout that is known: {_seen(tree)}\n{_choices(path)}")
+
+
+def _matching(tree: Tree, names: Iterable[str]) -> dict[str, str]:
+    """The layouts that fit, with the reasons."""
+    found = {name: _MATCHERS[name][0](tree) for name in names}
+    return {name: why for name, why in found.items() if why is not None}
 
 
 def _inner(path: str, name: str) -> str | None:

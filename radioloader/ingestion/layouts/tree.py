@@ -22,27 +22,44 @@ class Tree:
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.files = sorted(os.path.relpath(path, root).replace(os.sep, "/") for path in walk(root))
+        self._start = os.path.join(root, "")
+        self.files = sorted(path[len(self._start) :].replace(os.sep, "/") for path in walk(root))
 
     @cached_property
     def volumes(self) -> list[str]:
         """The NIfTI files; a .hdr/.img pair counts once."""
-        found = without_twins(nifti_files(self.path(file) for file in self.files))
-        return sorted(os.path.relpath(path, self.root).replace(os.sep, "/") for path in found)
+        return sorted(path[len(self._start) :].replace(os.sep, "/") for path in without_twins(self._named))
+
+    @cached_property
+    def _named(self) -> list[str]:
+        """Absolute paths of all files that are named as NIfTI files are."""
+        return nifti_files(self.path(file) for file in self.files)
+
+    @cached_property
+    def _by_folder(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.volumes:
+            found.setdefault(name.rpartition("/")[0], []).append(name)
+        return found
 
     @cached_property
     def strangers(self) -> list[str]:
         """All other files."""
-        volumes = set(nifti_files(self.path(file) for file in self.files))
+        volumes = set(self._named)
         return [file for file in self.files if self.path(file) not in volumes]
 
     def path(self, name: str) -> str:
         """Absolute path of a file or folder."""
-        return os.path.join(self.root, *name.split("/"))
+        return self._start + name.replace("/", os.sep)
 
     def inside(self, folder: str) -> list[str]:
         """The NIfTI files right in a folder."""
-        return [name for name in self.volumes if name.rpartition("/")[0] == folder]
+        return self._by_folder.get(folder, [])
+
+    @property
+    def folders(self) -> dict[str, list[str]]:
+        """The NIfTI files by the folder that they lie in; empty for those in the folder itself."""
+        return self._by_folder
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
