@@ -20,6 +20,7 @@ _EXPORTS = {
     "DataLoader": "datasets.loader",
     "DicomSource": "ingestion.dicom_source",
     "EqualShapes": "samplers.order",
+    "ExportReport": "exporting.report",
     "ForegroundPositions": "samplers.centres",
     "GridPositions": "samplers.positions",
     "IngestReport": "ingestion.report",
@@ -62,6 +63,7 @@ _EXPORTS = {
     "create_segmentation_dataloader": "datasets.factory",
     "create_training_dataloader": "datasets.factory",
     "create_validation_dataloader": "datasets.factory",
+    "export": "exporting.export",
     "gather_cases": "datasets.gather",
     "ingest": "ingestion.pipeline",
     "ingest_layout": "ingestion.layouts.ingest",
@@ -116,6 +118,8 @@ if TYPE_CHECKING:
     from radioloader.datasets.transforms import IntensityNormalize as IntensityNormalize
     from radioloader.datasets.volume import VolumeDataset as VolumeDataset
     from radioloader.errors import RadioloaderError as RadioloaderError
+    from radioloader.exporting.export import export as export
+    from radioloader.exporting.report import ExportReport as ExportReport
     from radioloader.inference.predict import predict as predict
     from radioloader.inference.report import PredictReport as PredictReport
     from radioloader.ingestion.dicom_source import DicomSource as DicomSource

@@ -13,6 +13,7 @@ __all__ = [
     "CatalogError",
     "ConfigError",
     "EvaluationError",
+    "ExportError",
     "FormatError",
     "GridMismatchError",
     "IngestError",
@@ -52,6 +53,10 @@ class GridMismatchError(RadioloaderError, ValueError):
 
 class EvaluationError(RadioloaderError, RuntimeError):
     """The results of an evaluation are not complete: a case is missing, or came twice."""
+
+
+class ExportError(RadioloaderError, OSError):
+    """A folder of files could not be written: no permission, no space, or none of its volumes could be read."""
 
 
 class FormatError(RadioloaderError, ValueError):

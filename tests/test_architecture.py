@@ -25,6 +25,7 @@ LAYERS = {
     "lightning": 4,
     "ml": 4,
     "adapters": 4,
+    "exporting": 4,
     "inference": 5,
     "monai": 5,
     "torchio": 5,

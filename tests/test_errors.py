@@ -13,6 +13,7 @@ ALSO: dict[str, type[Exception]] = {
     "CatalogError": ValueError,
     "ConfigError": ValueError,
     "EvaluationError": RuntimeError,
+    "ExportError": OSError,
     "FormatError": ValueError,
     "GridMismatchError": ValueError,
     "IngestError": RuntimeError,

@@ -1,6 +1,6 @@
 """The command ``radioloader``: parses, calls the library, explains errors in one line.
 
-Exit status: 0 all went well, 1 some inputs failed, 2 a wrong argument or an error that stopped everything, 130 interrupted.
+Exit status: 0 all went well, 1 some inputs or volumes failed, 2 a wrong argument or an error that stopped everything, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import typer
 
 from radioloader.cli.bench import bench
 from radioloader.cli.demo import demo
+from radioloader.cli.export import export
 from radioloader.cli.info import info
 from radioloader.cli.ingest import ingest
 from radioloader.cli.scan import scan
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(ingest)
 app.command()(scan)
 app.command()(info)
+app.command()(export)
 app.command()(bench)
 app.command()(demo)
 

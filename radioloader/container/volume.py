@@ -152,18 +152,29 @@ class Volume:
         """
         if grid not in ("source", "stored"):
             raise ConfigError(f"grid={grid!r} is not one of 'source', 'stored'")
-        raw = dataclasses.replace(self.ref, slope=1.0, intercept=0.0)
-        voxels = self._reader.read(raw)
-        if self.ndim == 4:
-            voxels = np.moveaxis(voxels, 0, 3)
         if grid == "source":
-            block = self._detail("header")
-            voxels = self._on_source_grid(voxels, nearest=self._snapshot.collection(self._collection).kind == "label")
+            voxels, block = self.source_voxels()
         else:
+            voxels = self._stored_voxels()
             block = make_header(
                 voxels.shape, voxels.dtype, self.affine, slope=self.ref.slope, intercept=self.ref.intercept
             )
         write_nifti(path, voxels, block=block)
+
+    def source_voxels(self) -> tuple[npt.NDArray[Any], bytes]:
+        """What :meth:`to_nifti` writes: voxels on the grid of the source, (X, Y, Z[, T]), not scaled; and the NIfTI header for them, whose
+        dtype may be another one.
+
+        Raises:
+            ReadError: The array is missing, damaged or out of reach.
+            ConfigError: The file's grid is not known.
+        """
+        nearest = self._snapshot.collection(self._collection).kind == "label"
+        return self._on_source_grid(self._stored_voxels(), nearest=nearest), self._detail("header")
+
+    def _stored_voxels(self) -> npt.NDArray[Any]:
+        voxels = self._reader.read(dataclasses.replace(self.ref, slope=1.0, intercept=0.0))
+        return np.moveaxis(voxels, 0, 3) if self.ndim == 4 else voxels
 
     def save_on_source_grid(self, array: npt.ArrayLike, path: str | os.PathLike[str]) -> None:
         """Write an array that was computed on this volume (a prediction) as NIfTI on the source file's own grid.
