@@ -16,6 +16,7 @@ _EXPORTS = {
     "BlockShuffled": "samplers.order",
     "Box": "types",
     "ClassBalanced": "samplers.order",
+    "CohortReport": "overview.build",
     "CompressionConfig": "config",
     "DataLoader": "datasets.loader",
     "DicomSource": "ingestion.dicom_source",
@@ -70,8 +71,10 @@ _EXPORTS = {
     "k_folds": "datasets.split",
     "open": "container.radiobject",
     "predict": "inference.predict",
+    "report": "overview.build",
     "scan": "ingestion.scan",
     "set_epoch": "datasets.factory",
+    "show": "overview.show",
     "split_by_column": "datasets.split",
     "split_subjects": "datasets.split",
 }
@@ -129,6 +132,9 @@ if TYPE_CHECKING:
     from radioloader.ingestion.scan import Scan as Scan
     from radioloader.ingestion.scan import ScanItem as ScanItem
     from radioloader.ingestion.scan import scan as scan
+    from radioloader.overview.build import CohortReport as CohortReport
+    from radioloader.overview.build import report as report
+    from radioloader.overview.show import show as show
     from radioloader.samplers.centres import ForegroundPositions as ForegroundPositions
     from radioloader.samplers.centres import WeightedPositions as WeightedPositions
     from radioloader.samplers.order import BlockShuffled as BlockShuffled

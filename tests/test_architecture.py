@@ -26,6 +26,7 @@ LAYERS = {
     "ml": 4,
     "adapters": 4,
     "exporting": 4,
+    "overview": 4,
     "inference": 5,
     "monai": 5,
     "torchio": 5,

@@ -13,7 +13,8 @@ _SHOWN = 20
 
 
 def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/prefix.")]) -> None:
-    """Show what a store holds: its collections, shapes, spacings, orientations, and what is known of the geometry of DICOM volumes.
+    """Show what a store holds: its collections, shapes, spacings, orientations, what is known of the geometry of DICOM volumes, values,
+    classes, and how much is missing, odd, doubled or not in the store. Reads the catalog only; radioloader report shows more.
 
     Example: radioloader info cohort
     """
@@ -21,8 +22,11 @@ def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/
     from rich.table import Table
 
     import radioloader as rl
+    from radioloader.cli._glance import glance
+    from radioloader.overview.survey import survey
 
     store = rl.open(uri)
+    known = survey(store.snapshot)
     plain = Console(markup=False, highlight=False)
     # Lines that are folded cannot be searched or piped.
     console = Console(soft_wrap=True, markup=False, highlight=False, width=None if plain.is_terminal else 10_000)
@@ -31,22 +35,22 @@ def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/
     for heading in ("collection", "kind", "volumes", "dtype", "shape", "spacing (mm)", "axes", "geometry"):
         table.add_column(heading, justify="right" if heading == "volumes" else "left", no_wrap=not plain.is_terminal)
     odd: list[str] = []
-    for name in store.collection_names:
-        collection = store[name]
-        statuses, strange = _verdicts(collection)
+    for facts in known.cohort.values():
+        statuses, strange = _verdicts(facts)
         odd += strange
-        index = store.snapshot.index(name)
         table.add_row(
-            name,
-            collection.kind,
-            str(len(collection)),
-            _most({volume.ref.dtype for volume in collection}),
-            _range([shape[:3] for shape in collection.shapes], "d"),
-            _range([volume.spacing for volume in collection], ".3g"),
-            _most(set(index.all_axcodes.tolist())),
+            facts.name,
+            facts.kind,
+            str(len(facts)),
+            ", ".join(sorted(set(facts.dtypes.tolist()))),
+            _range(facts.index.shapes[:, :3].tolist(), "d"),
+            _range(facts.spacings.tolist(), ".3g"),
+            ", ".join(sorted(set(facts.axcodes.tolist()))),
             ", ".join(f"{count} {status}" for status, count in statuses.most_common()) or "-",
         )
     console.print(table)
+    for line in glance(known):
+        console.print(line)
     columns = ", ".join(store.obs_meta.columns[1:])
     console.print(f"subject columns: {columns or 'none'}")
     for line in odd[:_SHOWN]:
@@ -55,19 +59,18 @@ def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/
         console.print(f"and {len(odd) - _SHOWN} more whose geometry is not regular")
 
 
-def _verdicts(collection: Any) -> tuple[Counter[str], list[str]]:
+def _verdicts(facts: Any) -> tuple[Counter[str], list[str]]:
     """How many volumes have which verdict, and what is to say of those that are not regular."""
     counted, odd = Counter[str](), []
-    for volume in collection:
-        verdict = volume.geometry
+    for place, verdict in enumerate(facts.verdicts):
         if verdict is not None:
             counted[verdict.status] += 1
             if verdict.status not in ("regular", "single") or verdict.changed:
-                odd.append(f"{collection.name} {volume.obs_id!r}: {verdict.describe()}")
+                odd.append(f"{facts.name} {str(facts.index.obs_ids[place])!r}: {verdict.describe()}")
     return counted, odd
 
 
-def _range(values: list[tuple[Any, ...]], form: str) -> str:
+def _range(values: list[list[Any]], form: str) -> str:
     """One text for all values, or the lowest and the highest."""
     if not values:
         return "-"
@@ -77,7 +80,3 @@ def _range(values: list[tuple[Any, ...]], form: str) -> str:
     parts = list(zip(*values, strict=True))
     low, high = ("x".join(format(end(part), form) for part in parts) for end in (min, max))
     return f"{low} to {high}"
-
-
-def _most(values: set[str]) -> str:
-    return ", ".join(sorted(values))

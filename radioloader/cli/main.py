@@ -15,7 +15,9 @@ from radioloader.cli.demo import demo
 from radioloader.cli.export import export
 from radioloader.cli.info import info
 from radioloader.cli.ingest import ingest
+from radioloader.cli.report import report
 from radioloader.cli.scan import scan
+from radioloader.cli.show import show
 from radioloader.errors import RadioloaderError
 
 __all__ = ["app", "main"]
@@ -31,6 +33,8 @@ app = typer.Typer(
 app.command()(ingest)
 app.command()(scan)
 app.command()(info)
+app.command()(report)
+app.command()(show)
 app.command()(export)
 app.command()(bench)
 app.command()(demo)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from radioloader.storage.catalog import VolumeIndex
 from radioloader.storage.store import Store
 
-__all__ = ["foreground_of", "read_foreground"]
+__all__ = ["class_voxels", "foreground_of", "read_foreground"]
 
 _ROWS = 1000  # of 24 kB: bounds what is held besides the result
 
@@ -31,21 +31,8 @@ def read_foreground(store: Store, index: VolumeIndex, obs_ids: Sequence[str]) ->
         int32: voxels (x, y, z) of the stored grid.
     """
     table = store.table("c", index.info.id, "foreground")
-    rows = table.read(["obs_id", "class", "voxels"])
-    # The rows that belong to a volume are those of the commit that wrote it: a volume that was replaced may have lost a class.
-    commits = {str(obs_id): int(commit) for obs_id, commit in zip(index.obs_ids, index.commits, strict=True)}
     number = {obs_id: i for i, obs_id in enumerate(obs_ids)}
-    kept = np.array(
-        [
-            row
-            for row, (obs_id, commit) in enumerate(zip(rows["obs_id"].tolist(), rows["commit"].tolist(), strict=True))
-            if obs_id in number and commits.get(obs_id) == commit
-        ],
-        dtype=np.int64,
-    )
-    volumes = np.array([number[obs_id] for obs_id in rows["obs_id"][kept].tolist()], dtype=np.int64)
-    order = np.lexsort((rows["class"][kept], volumes))
-    kept, volumes = kept[order], volumes[order]
+    rows, kept, volumes = _rows_of(table, index, number)
     counts = np.bincount(volumes, minlength=len(obs_ids)) if len(kept) else np.zeros(len(obs_ids), np.int64)
     largest = int(index.shapes[:, :3].max(initial=0))
     dtype = np.uint16 if largest <= 2**16 else np.int32
@@ -58,6 +45,37 @@ def read_foreground(store: Store, index: VolumeIndex, obs_ids: Sequence[str]) ->
         "foreground.place": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "foreground.coordinates": np.concatenate([np.zeros((0, 3), dtype), *pieces]),
     }
+
+
+def class_voxels(store: Store, index: VolumeIndex) -> tuple[npt.NDArray[np.int64], ...]:
+    """Voxels of each class of each label volume, without the coordinates: little to read for any number of volumes.
+
+    Returns:
+        Three arrays (rows,), sorted by place and class: place of the volume in ``index``, class, and its number of voxels.
+    """
+    table = store.table("c", index.info.id, "foreground")
+    rows, kept, volumes = _rows_of(table, index, {str(obs_id): i for i, obs_id in enumerate(index.obs_ids)})
+    return volumes, rows["class"][kept].astype(np.int64), rows["voxels"][kept].astype(np.int64)
+
+
+def _rows_of(
+    table: Any, index: VolumeIndex, number: Mapping[str, int]
+) -> tuple[Mapping[str, npt.NDArray[Any]], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All rows of the table; which of them belong to the volumes of ``number``, by (number, class); and the number of each of those."""
+    rows = table.read(["obs_id", "class", "voxels"])
+    # The rows that belong to a volume are those of the commit that wrote it: a volume that was replaced may have lost a class.
+    commits = {str(obs_id): int(commit) for obs_id, commit in zip(index.obs_ids, index.commits, strict=True)}
+    kept = np.array(
+        [
+            row
+            for row, (obs_id, commit) in enumerate(zip(rows["obs_id"].tolist(), rows["commit"].tolist(), strict=True))
+            if obs_id in number and commits.get(obs_id) == commit
+        ],
+        dtype=np.int64,
+    )
+    volumes = np.array([number[obs_id] for obs_id in rows["obs_id"][kept].tolist()], dtype=np.int64)
+    order = np.lexsort((rows["class"][kept], volumes))
+    return rows, kept[order], volumes[order]
 
 
 def _coordinates(

@@ -1,0 +1,88 @@
+"""Planted outliers are found, each with its reason; a cohort that is alike has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radioloader.overview.facts import read_facts
+from radioloader.overview.outliers import find_outliers, robust_z
+from radioloader.storage.snapshot import Snapshot
+from tests.overview.conftest import Made
+
+
+def reasons(made: Made) -> dict[tuple[str, str], list[str]]:
+    return {
+        (name, str(facts.index.subject_ids[place])): found
+        for name, facts in read_facts(Snapshot.open(made.uri)).items()
+        for place, found in find_outliers(facts).items()
+    }
+
+
+def test_a_clean_cohort_has_none(clean: Made) -> None:
+    assert reasons(clean) == {}
+
+
+def test_planted_ones_are_found_and_no_others(planted: Made) -> None:
+    found = reasons(planted)
+    assert set(found) == {
+        ("T1w", "spaced"),
+        ("seg", "spaced"),
+        ("T1w", "turned"),
+        ("seg", "turned"),
+        ("T1w", "holes"),
+        ("T1w", "bright"),
+        ("T1w", "constant"),
+        ("T1w", "series"),
+        ("seg", "empty"),
+        ("seg", "lacking"),
+        ("seg", "tiny"),
+    }
+    assert found["T1w", "spaced"] == [
+        "spacing foot-head 6 mm, median 2 mm",
+        "extent foot-head 96 mm, median 32 mm",
+    ]
+    assert found["T1w", "turned"] == ["orientation LAS, 23 of 24 are RAS"]
+    assert found["T1w", "holes"] == ["3 voxels NaN or infinite", "dtype float32, 23 of 24 are int16"]
+    assert found["T1w", "series"] == ["4D, 23 of 24 are 3D"]
+    assert found["T1w", "constant"][0] == "constant image: every voxel is 7"
+    assert found["T1w", "bright"][0].startswith("mean ")
+    assert found["seg", "empty"] == ["empty label, 22 of 23 are not"]
+    assert found["seg", "lacking"][0] == "class 2 is missing, 21 of 23 have it"
+    assert found["seg", "tiny"][0].startswith("class 1 0.01 ml, median ")
+
+
+def test_few_volumes_are_not_compared(make_store: object) -> None:
+    image = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    volumes = {
+        f"s{number}": (image.astype(np.float32) * 10**number, None, np.diag([1, 1, number + 1, 1]))
+        for number in range(4)
+    }
+    assert reasons(make_store(volumes)) == {}  # type: ignore[operator]
+
+
+def test_two_kinds_of_about_equal_number_are_not_odd(make_store: object) -> None:
+    image = np.random.default_rng(0).integers(0, 100, (4, 5, 6))
+    volumes = {f"s{n}": (image.astype(np.int16 if n % 2 else np.float32) + n, None, np.eye(4)) for n in range(10)}
+    assert reasons(make_store(volumes)) == {}  # type: ignore[operator]
+
+
+def test_many_empty_labels_are_not_odd(make_store: object) -> None:
+    label = np.zeros((4, 5, 6), np.uint8)
+    filled = label.copy()
+    filled[1:3, 1:3, 1:3] = 1
+    volumes = {f"s{n}": (None, filled if n % 2 else label, np.eye(4)) for n in range(10)}
+    assert reasons(make_store(volumes)) == {}  # type: ignore[operator]
+
+
+def test_robust_z_is_the_distance_in_robust_standard_deviations() -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.nan])
+    median, z = robust_z(values, 0.01)
+    assert median == 3
+    assert z[:5] == pytest.approx(np.array([-2, -1, 0, 1, 2]) / 1.4826)
+    assert np.isnan(z[5])
+    median, z = robust_z(np.array([7.0, 7.0, 7.0, 7.5]), 0.5)
+    assert z.tolist() == [0, 0, 0, 1]
+    median, z = robust_z(np.array([np.nan]), 1.0)
+    assert np.isnan(median)
+    assert np.isnan(z).all()
