@@ -13,7 +13,7 @@ from typing import Any
 
 from radioloader.adapters.digest import UnhashableError, digest
 from radioloader.errors import FormatError
-from radioloader.formats.nifti import SUFFIXES, source_files
+from radioloader.formats.nifti_names import SUFFIXES, source_files
 
 __all__ = ["Item", "as_item", "settled"]
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from radioloader.errors import ConfigError
-from radioloader.formats.nifti import SUFFIXES
+from radioloader.formats.nifti_names import SUFFIXES
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.folders import walk

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.errors import FormatError
-from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels, source_files
+from radioloader.formats.nifti import NiftiHeader, read_header, read_voxels
+from radioloader.formats.nifti_names import source_files
 from radioloader.formats.orientation import turn, turn_grid
 from radioloader.geometry import axcodes
 from radioloader.ingestion.statistics import Statistics

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from radioloader.errors import ConfigError
-from radioloader.formats.nifti import SUFFIXES
+from radioloader.formats.nifti_names import SUFFIXES
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.naming import normal

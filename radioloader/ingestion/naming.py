@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from radioloader.errors import ConfigError
-from radioloader.formats.nifti import stem
+from radioloader.formats.nifti_names import stem
 from radioloader.ingestion.intake import split_component
 
 __all__ = ["KnownIds", "Naming", "file_stem", "name_subjects", "normal"]

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from radioloader.errors import FormatError
-from radioloader.formats.nifti import read_header, read_voxels, source_files, write_nifti
+from radioloader.formats.nifti import read_header, read_voxels, write_nifti
+from radioloader.formats.nifti_names import source_files
 
 AFFINE = np.array([[0.0, -1.5, 0.1, 4.0], [1.1, 0.0, 0.0, -5.0], [0.2, 0.0, 2.0, 6.0], [0.0, 0.0, 0.0, 1.0]])
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from radioloader.errors import FormatError
-from radioloader.formats.nifti import read_header, read_voxels, source_files, stem, write_nifti
+from radioloader.formats.nifti import read_header, read_voxels, write_nifti
+from radioloader.formats.nifti_names import source_files, stem
 
 REAL = [
     "anatomical.nii",

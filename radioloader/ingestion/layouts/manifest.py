@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from radioloader.errors import CatalogError, ConfigError
-from radioloader.formats.nifti import SUFFIXES
+from radioloader.formats.nifti_names import SUFFIXES
 from radioloader.ingestion.discover import is_label_name
 from radioloader.ingestion.intake import split_component
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan

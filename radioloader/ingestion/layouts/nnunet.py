@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from radioloader.errors import ConfigError
-from radioloader.formats.nifti import SUFFIXES
+from radioloader.formats.nifti_names import SUFFIXES
 from radioloader.ingestion.layouts._challenge import (
     IMAGES,
     LABEL,
