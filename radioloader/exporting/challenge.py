@@ -119,7 +119,7 @@ class ChallengeLayout(Layout):
         images = [volumes[collection][0] for collection in self.selection.images]
         label = next(iter(volumes[self.label]), None)
         try:
-            problem = self._off_grid(images, label) or self.problem(images)
+            problem = self._off_grid(images, label) or self._series(label) or self.problem(images)
         except ConfigError as error:
             problem = "", str(error)
         if problem is not None:
@@ -128,6 +128,12 @@ class ChallengeLayout(Layout):
         split = self.selection.metadata.get(subject, {}).get(_SPLIT)
         test = label is None or (isinstance(split, str) and split.casefold() == "test")
         return Case(subject, name, tuple(images), label, test)
+
+    def _series(self, label: Member | None) -> tuple[str, str] | None:
+        shape = () if label is None else self.selection.grid(label).shape
+        if label is None or len(shape) < 4:
+            return None
+        return label.collection, f"it is 4D with {shape[3]} volumes, and labels are 3D"
 
     def _off_grid(self, images: Sequence[Member], label: Member | None) -> tuple[str, str] | None:
         first = self.selection.grid(images[0])

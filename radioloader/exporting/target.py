@@ -74,8 +74,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _put(scratch: Path, out: Path) -> None:
-    # Over an empty folder too, in one step. But the folder that somebody is in stays the one it is, and so does a mount point.
-    if not (out.is_dir() and os.path.samefile(out, os.getcwd())):
+    # Over an empty folder too, in one step. But the folder that somebody is in stays the one it is, and so do links and mount points.
+    if not out.is_symlink() and not (out.is_dir() and _is_here(out)):
         try:
             os.rename(scratch, out)
             return
@@ -86,3 +86,10 @@ def _put(scratch: Path, out: Path) -> None:
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
     for name in sorted(os.listdir(scratch)):
         shutil.move(scratch / name, out / name)
+
+
+def _is_here(path: Path) -> bool:
+    try:
+        return os.path.samefile(path, os.curdir)
+    except OSError:  # the folder that we are in is gone
+        return False

@@ -126,6 +126,14 @@ def test_what_does_not_fit_fails_alone(make_store: Any, image: Any, label: Any, 
     ]
 
 
+def test_labels_are_3d(make_store: Any, image: Any, label: Any, tmp_path: Path) -> None:
+    two = np.stack([label(1), label(1)], axis=3)
+    uri = make_store({"CT": {"a": image(0), "b": image(1)}, "seg": {"a": two, "b": label(1)}})
+    for layout in ("nnunet", "decathlon"):
+        report = rl.export(uri, tmp_path / layout, layout=layout)
+        assert [(f.subject, f.reason) for f in report.failed] == [("a", "it is 4D with 2 volumes, and labels are 3D")]
+
+
 def _saved(path: Path, array: Any) -> Path:
     nib.save(nib.Nifti1Image(array, np.eye(4)), path)
     return path

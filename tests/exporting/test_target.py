@@ -98,6 +98,10 @@ def test_an_empty_folder_is_filled(store_uri: str, tmp_path: Path, monkeypatch: 
     rl.export(store_uri, ".", images="T1w")
     assert os.stat(tmp_path / "here").st_ino == before, "the folder that somebody is in stays the same one"
     assert names(tmp_path / "here") == names(tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    rl.export(store_uri, tmp_path / "link", images="T1w")
+    assert names(tmp_path / "empty") == names(tmp_path / "out")
     assert not hidden(tmp_path)
 
 
