@@ -12,6 +12,7 @@ from radioloader.ingestion.layouts.ingest import plan_layout
 from radioloader.ingestion.layouts.recognise import recognise
 from tests.formats.dicom.structures import on_slice
 from tests.ingestion.dicom_files import grid_of, series, write_rtstruct
+from tests.ingestion.store_text import found, searchable
 
 BOX = [(3.5, 2.5), (11.5, 2.5), (11.5, 9.5), (3.5, 9.5)]
 
@@ -70,3 +71,16 @@ def test_a_store_keeps_no_path_of_a_dicom_file_that_failed(root: Path, tmp_path:
         "DICOM files of this subject could not be used; the ingest's report said which and why (a store keeps no paths of them)"
     ]
     assert str(root) not in repr(problems)
+
+
+def test_the_name_of_a_structure_is_not_kept(tmp_path: Path) -> None:
+    root = tmp_path / "dicom"
+    series(root / "ct", 0, modality="CT")
+    grid = grid_of(root / "ct")
+    write_rtstruct(root / "rs", grid, {"Tumour of Jane Roe": [on_slice(grid, 2, BOX)]})
+    report = rl.ingest_layout(tmp_path / "store", root, workers=1)
+    assert report.ok
+    assert any("Tumour of Jane Roe" in note for note in report.notes)
+    assert rl.open(tmp_path / "store").collection_names == ["CT", "RTSTRUCT"]
+    words = {"structure": "jane roe", "folder": str(root), "file": "/rs"}
+    assert found(searchable(tmp_path / "store"), words) == {}
