@@ -57,6 +57,10 @@ def page_context(
         for number, look in looks.items()
         if entries[number].image is not None and look.measured is not None
     }
+
+    def by_subject(place: Place) -> tuple[str, str, int]:
+        return str(known.cohort[place[0]].index.subject_ids[place[1]]), *place
+
     outliers = [
         {
             "subject": str(known.cohort[name].index.subject_ids[number]),
@@ -66,7 +70,7 @@ def page_context(
                 *([f"cannot be read: {unreadable[name, number]}"] if (name, number) in unreadable else []),
             ],
         }
-        for name, number in sorted({*known.outliers, *unreadable})
+        for name, number in sorted({*known.outliers, *unreadable}, key=by_subject)
     ]
     parts: dict[str, Any] = {
         "collections": collection_rows(known.cohort, known.lacking),

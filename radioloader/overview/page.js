@@ -53,11 +53,16 @@
     image.alt = described(row);
     const list = dialog.querySelector("dl");
     list.replaceChildren();
+    const add = (name, value) => {
+      const both = make("div");
+      both.append(make("dt", name), make("dd", value));
+      list.append(both);
+    };
     columns.forEach((column, i) => {
-      if (row.v[i] !== null) list.append(make("dt", column.label), make("dd", say(column, row.v[i])));
+      if (row.v[i] !== null) add(column.label, say(column, row.v[i]));
     });
-    if (row.w) list.append(make("dt", "Window"), make("dd", row.w.map((value) => Number(value.toPrecision(4))).join(" to ")));
-    for (const reason of row.f) list.append(make("dt", "Odd"), make("dd", reason));
+    if (row.w) add("Window", row.w.map((value) => Number(value.toPrecision(4))).join(" to "));
+    for (const reason of row.f) add("Odd", reason);
     dialog.showModal();
   };
 

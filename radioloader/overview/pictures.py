@@ -115,7 +115,7 @@ def _edges(label: npt.NDArray[Any], width: int) -> npt.NDArray[np.bool_]:
 def _letter(picture: Image.Image, letters: Sequence[str], box: tuple[int, int, int, int], size: int) -> None:
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2
-    font = ImageFont.load_default(max(9, size // 18))
+    font = ImageFont.load_default(max(9, size // 14))
     ink = ImageDraw.Draw(picture)
     places = (((left + 2, y), "lm"), ((right - 2, y), "rm"), ((x, top + 1), "mt"), ((x, bottom - 1), "mb"))
     for letter, (where, anchor) in zip(letters, places, strict=True):

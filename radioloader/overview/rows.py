@@ -77,7 +77,9 @@ def table(
 
 
 def _number(value: Any) -> float | int | None:
-    """A number for JSON, of 6 digits; None for what is not finite."""
+    """A number for JSON: whole ones as they are, others of 6 digits; None for what is not finite."""
+    if isinstance(value, int | np.integer) and abs(int(value)) < 2**53:
+        return int(value)
     number = float(value)
     if not math.isfinite(number):
         return None
@@ -154,9 +156,10 @@ def _users(user: Mapping[str, npt.NDArray[Any]], subjects: Sequence[str]) -> lis
 def _user(name: str, values: npt.NDArray[Any], place_of: Mapping[str, int]) -> _Column:
     absent = missing(values)
     first = next((value for value, gone in zip(values.tolist(), absent, strict=True) if not gone), None)
-    is_number = values.dtype.kind in "iuf" or (isinstance(first, int | float) and not isinstance(first, bool))
+    is_time = values.dtype.kind == "M"
+    is_number = isinstance(first, int | float) and not isinstance(first, bool) and not is_time
     texts = values
-    if values.dtype.kind == "M":
+    if is_time:
         whole_days = (values[~absent] == values[~absent].astype("M8[D]")).all()
         texts = np.datetime_as_string(values, unit="D" if whole_days else "s")
 

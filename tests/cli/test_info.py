@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 import radioloader as rl
+from radioloader.storage.reader import VolumeReader
 from tests.formats.dicom.make import tilt
 from tests.ingestion.dicom_files import AFFINE, series, subject_of, voxels
 
@@ -86,3 +90,37 @@ def test_an_empty_store_and_none(cli: Cli, tmp_path: Path) -> None:
     done = cli("info", tmp_path / "none")
     assert done.status == 2
     assert done.err.startswith(f"error: there is no radioloader store at {tmp_path}/none")
+
+
+def test_values_classes_and_what_is_odd_at_a_glance(
+    cli: Cli, tmp_path: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        image = np.full((4, 5, 6), 10 * number, np.int16)
+        image[0, 0, 0] = 100
+        label = np.zeros((4, 5, 6), np.uint8)
+        label[1:3, 1:3, 1:3] = 1
+        affine = np.diag([1, 1, 5 if number == 5 else 1, 1])
+        write_image(tmp_path / "images" / f"s{number}.nii.gz", image, affine)
+        if number != 4:
+            write_image(tmp_path / "labels" / f"s{number}.nii.gz", label, affine)
+    (tmp_path / "images" / "broken.nii.gz").write_bytes(b"nothing")
+    (tmp_path / "meta.csv").write_text("subject_id,age\ns0,1\ns1,\ns2,3\ns3,4\ns4,5\ns5,6\n")
+    rl.ingest(
+        tmp_path / "store",
+        {"T1w": tmp_path / "images", "seg": tmp_path / "labels"},
+        labels=["seg"],
+        classes={"seg": {"liver": 1}},
+        obs_meta=tmp_path / "meta.csv",
+        allow_missing=True,
+        workers=1,
+    )
+    for name in ("read", "read_many"):
+        monkeypatch.setattr(VolumeReader, name, None)  # no voxel is read
+    out = cli("info", tmp_path / "store").out.splitlines()
+    assert "T1w: values 0 to 100, median of the means 25.62" in out
+    assert "seg: class 1 (liver) in 5, median 0.008 ml" in out
+    assert "missing: seg 1 subject, age 1 value" in out
+    assert "outliers: 1 of T1w, 1 of seg; radioloader report says why" in out
+    assert "duplicates: 4 volumes in 1 group" in out
+    assert "not in the store: 1 failed, 0 left out" in out
