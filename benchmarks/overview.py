@@ -7,6 +7,7 @@ then runs ``radioloader report`` as a process of its own.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -74,7 +75,14 @@ def main() -> None:
     store = options.root / name
     if not store.exists():
         started = time.monotonic()
-        make_store(store, options.subjects, options.shape)
+        # In a process of its own: a child's peak memory starts with that of the process which started it.
+        maker = multiprocessing.get_context("spawn").Process(
+            target=make_store, args=(store, options.subjects, options.shape)
+        )
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            sys.exit(maker.exitcode)
         print(f"made {store} in {time.monotonic() - started:.0f} s")
     out = options.root / f"{name}-report"
     command = [sys.executable, "-m", "radioloader", "report", str(store), "--out", str(out)]

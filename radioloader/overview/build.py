@@ -162,8 +162,9 @@ def _flags(known: Survey, entries: Sequence[Entry], unreadable: Mapping[Place, s
     same: dict[Place, str] = {}
     for group in known.duplicates:
         for place in group:
-            others = [named(known.cohort, other) for other in group if other != place]
-            same[place] = f"the same as {others[0]}" + (f" and {len(others) - 1} more" if others[1:] else "")
+            other = group[1] if place == group[0] else group[0]
+            more = f" and {len(group) - 2} more" if len(group) > 2 else ""
+            same[place] = f"the same as {named(known.cohort, other)}{more}"
     flags = []
     for entry in entries:
         reasons: dict[str, str] = {}

@@ -13,11 +13,12 @@ from radioloader.overview.facts import CollectionFacts, class_names
 from radioloader.overview.measure import PERCENTILES, Measured
 from radioloader.overview.pairing import Place
 from radioloader.overview.pictures import class_colours
-from radioloader.overview.wording import figure, shape_text, spacing_text, tally
+from radioloader.overview.wording import figure, listed, shape_text, spacing_text, tally
 
 __all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "named"]
 
 _CLASSES_SHOWN = 60
+_MEMBERS_SHOWN = 20
 
 
 def named(cohort: Mapping[str, CollectionFacts], place: Place) -> str:
@@ -129,8 +130,9 @@ def duplicate_groups(cohort: Mapping[str, CollectionFacts], groups: Sequence[Seq
     """Groups of volumes that hold the same, with the subjects that they belong to."""
     return [
         {
-            "subjects": sorted({str(cohort[name].index.subject_ids[number]) for name, number in group}),
-            "volumes": [named(cohort, place) for place in group],
+            "subjects": listed(sorted({str(cohort[name].index.subject_ids[number]) for name, number in group}), 20),
+            "volumes": [named(cohort, place) for place in group[:_MEMBERS_SHOWN]],
+            "more": max(0, len(group) - _MEMBERS_SHOWN),
         }
         for group in groups
     ]

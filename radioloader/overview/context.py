@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from radioloader.overview.contents import collection_rows, duplicate_groups, intensities, labels, named
 from radioloader.overview.look import Look
-from radioloader.overview.measure import SAMPLE, WHOLE
+from radioloader.overview.measure import SAMPLE, WHOLE, Measured
 from radioloader.overview.outliers import RULES
 from radioloader.overview.pairing import Entry, Place
 from radioloader.overview.pictures import CT_WINDOW, PALETTE
@@ -24,6 +24,19 @@ __all__ = ["page_context"]
 _SHOWN = 100
 """Rows of the lists above the table; the table has all."""
 _VERSIONS = 20
+_SECTIONS = (
+    ("summary", "Summary"),
+    ("collections", "Collections"),
+    ("intensities", "Intensities"),
+    ("labels", "Labels"),
+    ("missing", "Missing values"),
+    ("outliers", "Outliers"),
+    ("duplicates", "Duplicates"),
+    ("problems", "Failed and skipped"),
+    ("volumes", "Volumes"),
+    ("about", "How to read this"),
+)
+"""Ids and names; those of which there is nothing are left out."""
 
 
 def page_context(
@@ -52,11 +65,11 @@ def page_context(
         data: The table, for the script.
     """
     uri = snapshot.store.uri
-    measured = {
-        entries[number].image: look.measured
-        for number, look in looks.items()
-        if entries[number].image is not None and look.measured is not None
-    }
+    measured: dict[Place, Measured] = {}
+    for number, look in looks.items():
+        image = entries[number].image
+        if image is not None and look.measured is not None:
+            measured[image] = look.measured
 
     def by_subject(place: Place) -> tuple[str, str, int]:
         return str(known.cohort[place[0]].index.subject_ids[place[1]]), *place
@@ -74,7 +87,7 @@ def page_context(
     ]
     parts: dict[str, Any] = {
         "collections": collection_rows(known.cohort, known.lacking),
-        "intensities": intensities(known.cohort, measured),  # type: ignore[arg-type]
+        "intensities": intensities(known.cohort, measured),
         "labels": labels(known.cohort),
     }
     return {
@@ -84,21 +97,7 @@ def page_context(
         "store_version": snapshot.commits.version,
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "version": _version(),
-        "sections": [
-            (name.split()[0].lower() if name != "Failed and skipped" else "problems", name)
-            for name in (
-                "Summary",
-                "Collections",
-                *(["Intensities"] if parts["intensities"] else []),
-                *(["Labels"] if parts["labels"] else []),
-                "Missing values",
-                "Outliers",
-                "Duplicates",
-                "Failed and skipped",
-                "Volumes",
-            )
-        ]
-        + [("about", "How to read this")],
+        "sections": [(id_, name) for id_, name in _SECTIONS if id_ == "collections" or parts.get(id_, True)],
         "cards": _cards(snapshot, known, len(outliers), len(unreadable)),
         "columns": listed(list(known.missing), 8),
         "lacking": [(name, len(which), listed(which, 20)) for name, which in known.lacking.items() if which],

@@ -91,9 +91,9 @@ class Viewer:
         return cut, found.window
 
     def shown_label(self, entry: Entry) -> Place | None:
-        """The label that is drawn: the first that is not empty."""
-        filled = [place for place in entry.labels if self.cohort[place[0]].nonzero[place[1]]]
-        return (filled or list(entry.labels) or [None])[0]  # type: ignore[list-item]
+        """The label that is drawn: the first that is not empty, or the first; None where there is none."""
+        filled = (place for place in entry.labels if self.cohort[place[0]].nonzero[place[1]])
+        return next(filled, entry.labels[0] if entry.labels else None)
 
     def colours(self, entry: Entry) -> dict[int, str]:
         """Colour of each class of the label that is drawn, the same for the whole collection."""

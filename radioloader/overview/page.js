@@ -80,7 +80,7 @@
       const control = make("button", label, { type: "button" });
       control.dataset.key = key;
       control.addEventListener("click", () => {
-        state.down = state.sort === key ? !state.down : false;
+        state.down = state.sort === key ? !state.down : key === "odd"; // what is odd comes first
         state.sort = key;
         update(true);
         // The heading is made anew, and the keyboard stays where it was.
@@ -134,7 +134,7 @@
 
   const compare = (key) => {
     const sign = state.down ? -1 : 1;
-    if (key === "odd") return (a, b) => sign * (b.f.length - a.f.length);
+    if (key === "odd") return (a, b) => sign * (a.f.length - b.f.length);
     const i = Number(key), column = columns[i];
     return (a, b) => {
       const x = a.v[i], y = b.v[i];

@@ -60,7 +60,8 @@ class Model(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md", "docs/monai.md"]
+    "page",
+    ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md", "docs/monai.md", "docs/report.md"],
 )
 def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(folder, tmp_path / "page")  # what a page writes is not there for the next one
@@ -99,5 +100,8 @@ def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.M
         assert names["dataset"][0]["image"].shape == (1, 96, 96, 96)
     if page == "docs/datasets.md":
         assert set(names["batch"]) >= {"image", "mask"}
+    if page == "docs/report.md":
+        assert (folder / "cohort-report" / "index.html").exists()
+        assert (folder / "sub-01.png").exists()
     if page == "docs/distributed.md":
         assert list(names["results"]) == SUBJECTS[:3]

@@ -7,6 +7,7 @@ import pytest
 
 from radioloader.overview.facts import class_names, duplicates, missing, read_facts, without_volume
 from radioloader.overview.survey import survey
+from radioloader.storage.foreground import class_voxels, read_foreground
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from tests.overview.conftest import Made
@@ -88,3 +89,13 @@ def test_no_voxel_is_read(planted: Made, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(VolumeReader, "read", refuse)
     monkeypatch.setattr(VolumeReader, "read_many", refuse)
     assert survey(Snapshot.open(planted.uri)).outliers
+
+
+def test_class_voxels_are_those_of_the_foreground_index(planted: Made) -> None:
+    snapshot = Snapshot.open(planted.uri)
+    index = snapshot.index("seg")
+    places, classes, counted = class_voxels(snapshot.store, index)
+    whole = read_foreground(snapshot.store, index, [str(obs_id) for obs_id in index.obs_ids])
+    assert places.tolist() == np.repeat(np.arange(len(index)), np.diff(whole["foreground.first"])).tolist()
+    assert classes.tolist() == whole["foreground.class"].tolist()
+    assert counted.tolist() == whole["foreground.voxels"].tolist()
