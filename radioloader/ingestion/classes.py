@@ -60,7 +60,7 @@ def whole_numbers(volume: Loaded, where: str) -> Loaded:
         elif not bad.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
     if count:
-        shown = ", ".join(f"{value:g}" for value in list(odd)[:_SHOWN])
+        shown = ", ".join(f"{value:.9g}" for value in list(odd)[:_SHOWN])
         raise FormatError(
             f"{where}: labels are whole numbers, and {count} of its {flat.size} voxels are not, such as {shown}; round them, threshold a "
             "probability map, or ingest it as an image (--image)"

@@ -30,16 +30,24 @@ Source = Files | DicomSource | Mapping[str, str | os.PathLike[str] | DicomSource
 _LABEL_WORDS = {
     "label",
     "labels",
+    "labelmap",
+    "labelmaps",
     "seg",
     "segmentation",
+    "segmentations",
     "segs",
     "mask",
     "masks",
     "gt",
+    "gts",
+    "groundtruth",
     "truth",
     "annotation",
     "annotations",
     "roi",
+    "rois",
+    "contour",
+    "contours",
 }
 
 

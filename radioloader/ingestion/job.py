@@ -10,7 +10,7 @@ from secrets import token_hex
 from typing import Any
 
 from radioloader.config import StorageConfig
-from radioloader.errors import ConfigError, IngestError, StoreWriteError
+from radioloader.errors import CatalogError, ConfigError, IngestError, StoreWriteError
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
@@ -132,7 +132,12 @@ class Job:
                 "should be the same ones, give subject_regex (--subject-regex), or mappings from subject id to path"
             )
         if source is not None:
-            self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
+            try:
+                self._metadata, notes = load_metadata(source, columns, list(self._cohort.files))
+            except CatalogError as error:
+                if not source.optional:
+                    raise
+                notes = [f"the subjects' columns were left out: {error}"]
             report.notes += notes
         if splits:
             add_split(self._metadata, splits, columns)
@@ -200,18 +205,19 @@ class Job:
             raise
 
     def _refuse_twin(self, result: SubjectResult) -> None:
-        """Fail a subject that is another one of the store under a new id; what it wrote is removed."""
+        """Fail a subject that is another one of the store under a new id, or another one under an old id; what it wrote is removed."""
         hashes = {name: row["source_hash"] for name, row in result.rows.items()}
+        reason = self._sources.other_patient(result.subject, hashes, self._cohort)
         twin = self._sources.twin(result.subject, hashes)
-        if twin is not None:
+        if twin is not None and reason is None:
             reason, note = self._sources.same_patient(result.subject, twin, hashes, self._cohort)
             result.notes += [] if note is None else [note]
-            if reason is not None:
-                uris = [
-                    join(self._store.collection_uri(self._collections[collection_of(slot)][0].id), row["uri"])
-                    for slot, row in result.rows.items()
-                ]
-                discard(result, reason, uris, self._config)
+        if reason is not None:
+            uris = [
+                join(self._store.collection_uri(self._collections[collection_of(slot)][0].id), row["uri"])
+                for slot, row in result.rows.items()
+            ]
+            discard(result, reason, uris, self._config)
 
     def _item(self, result: SubjectResult) -> IngestItem:
         status = "failed" if result.failure is not None else "ingested" if result.rows else "skipped"
@@ -318,7 +324,12 @@ class Job:
             else:
                 found.append(Problem(FAILED, item.subject, "", item.reason))
         before = read_problems(self._store, self._transaction.commits)
-        gone = [problem for problem in before if problem.status == FAILED and problem.subject in solved]
+        taken = {path for subject in solved for path in self._cohort.files.get(subject, {}).values()}
+        gone = [
+            problem
+            for problem in before
+            if (problem.subject in solved if problem.status == FAILED else problem.source in taken)
+        ]
         change_problems(self._store, self._transaction, found, gone)
 
     def _remove(self, info: CollectionInfo, finished: Sequence[SubjectResult]) -> None:

@@ -14,7 +14,7 @@ from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.naming import normal
 
-_OTHERS = (
+NO_VOLUMES = (
     ".json",
     ".tsv",
     ".csv",
@@ -31,7 +31,7 @@ _OTHERS = (
     ".zip",
 )
 
-__all__ = ["as_dicom", "holds_both", "nifti_files", "without_twins"]
+__all__ = ["NO_VOLUMES", "as_dicom", "holds_both", "is_marked", "nifti_files", "without_twins"]
 
 
 def as_dicom(
@@ -109,9 +109,9 @@ def _is_dicom(paths: Sequence[str], listed: dict[str, list[str]]) -> bool:
                 listed[root] = sorted(file for file in walk(root) if not os.path.basename(file).startswith("."))
             if nifti_files(listed[root]):
                 return False
-            marked = marked or any(_marked(file) for file in listed[root])
+            marked = marked or any(is_marked(file) for file in listed[root])
         else:
-            marked = marked or _marked(path)
+            marked = marked or is_marked(path)
     return marked
 
 
@@ -121,14 +121,14 @@ def holds_both(source: Any, listed: Mapping[str, list[str]]) -> bool:
         return False
     files = listed.get(os.path.abspath(os.path.expanduser(os.fspath(source))), [])
     # Sidecars by the hundred thousand are not opened for this.
-    return any(_marked(file) for file in files if not file.lower().endswith((*SUFFIXES, *_OTHERS)))
+    return any(is_marked(file) for file in files if not file.lower().endswith((*SUFFIXES, *NO_VOLUMES)))
 
 
 def _holds_nifti(path: str) -> bool:
     return os.path.isdir(path) and bool(nifti_files(walk(path)))
 
 
-def _marked(path: str) -> bool:
+def is_marked(path: str) -> bool:
     """Whether a file begins as DICOM does (PS3.10 7.1), or as old files without a preamble do: with an element of group 2 or 8."""
     try:
         if not os.path.isfile(path):

@@ -146,7 +146,7 @@ def ingest(
     kinds = {name: kinds[asked] for name, asked in cohort.collections.items()}
     split_of = None if splits is None else find_splits(splits, cohort, report)
     table = None if obs_meta is None else read_table(obs_meta)
-    if table is not None and existing is None:
+    if table is not None and existing is None and not table.optional:
         load_metadata(table, {}, list(cohort.files))
     if cohort.rule:
         report.notes.append(f"subject ids come from: {cohort.rule}")

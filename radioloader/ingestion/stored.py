@@ -175,6 +175,30 @@ class StoredSources:
             }
         return self._gone[name, digest]
 
+    def other_patient(self, subject: str, hashes: Mapping[str, str], cohort: Cohort) -> str | None:
+        """Why a subject is refused whose files take the place of other ones that are still there: two folders may well call two patients
+        alike. An id that the user gave, and not a file's name, is believed.
+
+        Args:
+            subject: Who comes in.
+            hashes: The hashes of what comes in, by collection.
+            cohort: Where it comes from.
+        """
+        if subject not in cohort.guessed:
+            return None
+        for name, digest in hashes.items():
+            known, path = self.volumes.get(subject, {}).get(name), cohort.files[subject][name]
+            if known is None or is_dicom(known.source) or known.source_hash == digest:
+                continue
+            if self._key(known.source) != self._key(path) and os.path.lexists(split_component(known.source)[0]):
+                return (
+                    f"the store has subject {subject!r} in collection {collection_of(name)!r} from {known.source}, which still exists, and "
+                    f"{path} is another file: it may be another patient of the same name. Give it an id of its own, with subject_regex "
+                    "(--subject-regex) or a mapping from subject id to path; a mapping, or removing the old file, also tells that it is to "
+                    "take the old one's place"
+                )
+        return None
+
     def same_patient(
         self, subject: str, twin: str, hashes: Mapping[str, str], cohort: Cohort
     ) -> tuple[str | None, str | None]:

@@ -72,6 +72,12 @@ def read_problems(store: Store, commits: Commits) -> list[Problem]:
     return sorted(Problem(*map(str, row)) for row in zip(*columns, strict=True))
 
 
+def _writable(problem: Problem) -> Problem:
+    """With names of files that are no UTF-8 as escapes."""
+    texts = (problem.status, problem.subject, problem.source, problem.reason)
+    return Problem(*(text.encode("utf-8", "backslashreplace").decode() for text in texts))
+
+
 def change_problems(store: Store, transaction: Transaction, add: Iterable[Problem], solved: Iterable[Problem]) -> None:
     """Append rows of problems that are new or have another reason, and tombstones of those that are solved. With the commit they exist.
 
@@ -82,7 +88,7 @@ def change_problems(store: Store, transaction: Transaction, add: Iterable[Proble
         solved: Problems of the store that there are no longer.
     """
     existing = {problem.key: problem for problem in read_problems(store, transaction.commits)}
-    now = {problem.key: problem for problem in add}
+    now = {problem.key: problem for problem in map(_writable, add)}
     changed = [problem for key, problem in now.items() if existing.get(key) != problem]
     gone = [problem for problem in solved if problem.key in existing and problem.key not in now]
     if not changed and not gone:

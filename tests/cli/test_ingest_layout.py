@@ -19,7 +19,7 @@ def test_a_folder_is_recognised_explained_and_ingested(cli: Cli, tmp_path: Path)
     done = cli("ingest", tmp_path / "store", root, "--workers", 1, "--orientation", "RAS")
     assert (done.status, done.err.count("error")) == (0, 0)
     assert done.out.startswith(f"{root}: recognised as nnunet, since dataset.json has channel_names")
-    assert "  no volumes: 1 *.db, 1 *.txt, 2 .DS_Store, 1 ._*\n" in done.out
+    assert "  no volumes: 1 *.txt, 2 .DS_Store, 1 ._*, 1 Thumbs.db\n" in done.out
     assert (
         f"the same, spelled out:\n  radioloader ingest {tmp_path}/store --image 'CT={root}/images[TV]*/*_0000.nii*' "
         f"--label 'label={root}/labelsTr/*.nii*' --classes label={root}/dataset.json --split train={root}/imagesTr "

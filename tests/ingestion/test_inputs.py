@@ -267,6 +267,6 @@ def test_labels_that_are_no_labels_are_refused(write_image: Write, tmp_path: Pat
     assert not report.ok
     assert report.items[0].reason == (
         f"{path} (seg): labels are whole numbers, and {VOXELS.size} of its {VOXELS.size} voxels are not, such as "
-        f"{', '.join(f'{v:g}' for v in np.unique(VOXELS)[:5] + 0.5)}; round them, threshold a probability map, or ingest it as an image "
+        f"{', '.join(f'{v:.9g}' for v in np.unique(VOXELS)[:5] + 0.5)}; round them, threshold a probability map, or ingest it as an image "
         "(--image)"
     )

@@ -266,8 +266,8 @@ def test_tables_that_cannot_be_used_are_refused_in_words_and_leave_no_store(imag
             f"{tmp_path}/no.csv: there is no such file; obs_meta is a DataFrame or the path of a .csv or .tsv file",
         ),
         (broken, f"{broken}: could not be read as a table: 'utf-8' codec can't decode"),
-        (ragged, f"{ragged}: could not be read as a table: Error tokenizing data"),
-        (empty, f"{empty}: could not be read as a table: No columns to parse from file"),
+        (ragged, f"{ragged}: line 3 has 4 cells, and the first line names 2 columns; quote cells"),
+        (empty, f"{empty}: could not be read as a table: it has no columns"),
         (
             pd.DataFrame({"name": ["001"], "age": [3]}),
             "obs_meta: no column holds the subject id; expected one of obs_subject_id, participant_id, subject_id, subject, "

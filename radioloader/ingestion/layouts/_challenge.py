@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,14 @@ from radioloader.ingestion.classes import read_classes
 from radioloader.ingestion.layouts.plan import LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
 
-__all__ = ["IMAGES", "LABEL", "LABELS", "add_classes", "add_splits", "channel_names", "leave_out"]
+__all__ = ["IMAGES", "LABEL", "LABELS", "add_classes", "add_splits", "channel_names", "inside", "leave_out"]
 
 LABEL = "label"
 """Name of the label collection."""
 
 IMAGES = ("imagesTr", "imagesTs", "imagesVal")
 LABELS = ("labelsTr", "labelsTs", "labelsVal")
+_CHANNELS = 200
 _SPLITS = {"imagesTr": "train", "imagesTs": "test", "imagesVal": "val"}
 
 
@@ -30,8 +32,18 @@ def channel_names(given: Any, default: str) -> list[str]:
     if not isinstance(given, Mapping):
         return []
     numbers = {int(key): value for key, value in given.items() if str(key).isdigit()}
-    names = [str(numbers.get(i) or f"{default}_{i}") for i in range(max(numbers, default=-1) + 1)]
-    return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    if not numbers or max(numbers) > _CHANNELS:
+        return []
+    names = [
+        name if isinstance(name := numbers.get(i), str) and name else f"{default}_{i}" for i in range(max(numbers) + 1)
+    ]
+    return [f"{name}_{i}" if names.count(name) > 1 or name == LABEL else name for i, name in enumerate(names)]
+
+
+def inside(name: str) -> str:
+    """A path of ``dataset.json`` relative to its folder. One that leaves the folder is no file of it."""
+    path = posixpath.normpath(name.replace("\\", "/").lstrip("/"))
+    return "\0" if path.startswith("..") else path
 
 
 def add_classes(plan: LayoutPlan, dataset: Mapping[str, Any] | None, path: str) -> None:
@@ -48,8 +60,7 @@ def add_classes(plan: LayoutPlan, dataset: Mapping[str, Any] | None, path: str) 
 
 def add_splits(plan: LayoutPlan, tree: Tree, folders: tuple[str, ...] = IMAGES) -> None:
     """Name the splits, where there is more than one folder of images."""
-    taken = plan.taken()
-    used = [folder for folder in folders if any(path.startswith(tree.path(folder) + "/") for path in taken)]
+    used = [folder for folder in folders if plan.takes_from(tree.path(folder))]
     if len(used) > 1:
         plan.splits = {_SPLITS[folder]: tree.path(folder) for folder in used}
 

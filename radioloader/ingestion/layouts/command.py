@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +34,10 @@ def command(plan: LayoutPlan, sources: Mapping[str, str] | None, uri: str, optio
     else:
         words += [word for name in plan.images for word in ("--image", f"{name}={sources[name]}")]
         words += [word for name in plan.labels for word in ("--label", f"{name}={sources[name]}")]
+        typed = {re.split(r"[:=]", value)[0] for value in options.get("classes", [])}
         for name, given in plan.classes.items():
+            if name in typed:
+                continue
             if isinstance(given, str):
                 words += ["--classes", f"{name}={given}"]
             else:
@@ -50,11 +54,12 @@ def command(plan: LayoutPlan, sources: Mapping[str, str] | None, uri: str, optio
     return shlex.join(words)
 
 
-def by_sources(plan: LayoutPlan) -> dict[str, str] | None:
+def by_sources(plan: LayoutPlan, regex: str | None = None) -> dict[str, str] | None:
     """A glob or folder for each collection that gives the very same subjects and files, which is tried out; None where there is none.
 
     Args:
         plan: What is to be ingested.
+        regex: Finds subject ids in paths.
     """
     collections = plan.collections
     if any("=" in name for name in collections):
@@ -67,7 +72,7 @@ def by_sources(plan: LayoutPlan) -> dict[str, str] | None:
         return None
     sources = {name: plan.globs[name] for name in collections}
     try:
-        found = discover(sources, labels=list(plan.labels), allow_missing=True)
+        found = discover(sources, labels=list(plan.labels), subject_regex=regex, allow_missing=True)
     except ConfigError:
         return None
     wanted: dict[str, dict[str, str]] = {}

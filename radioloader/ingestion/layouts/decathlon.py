@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from radioloader.ingestion.layouts._challenge import (
     add_classes,
     add_splits,
     channel_names,
+    inside,
     leave_out,
 )
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
@@ -32,6 +32,8 @@ def match(tree: Tree) -> str | None:
     found = [image for image, _, _ in listed if tree.has(image)]
     if found:
         return f"dataset.json lists pairs of image and label that are there, such as {found[0]}"
+    if "channel_names" in (tree.dataset_json[0] or {}):
+        return None  # nnU-Net's, of which something is wrong
     images = {file_stem(name) for folder in IMAGES for name in tree.inside(folder)}
     labels = {file_stem(name) for folder in LABELS for name in tree.inside(folder)}
     both = sorted(images & labels)
@@ -52,7 +54,9 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     pairs = [(image, label) for image, label, _ in _listed(dataset)]
     reason = "dataset.json does not list it"
     if not pairs:
-        made.notes.append(f"{problem}: files are matched by name, and channels and classes have no names")
+        made.notes.append(
+            f"{problem or 'dataset.json lists no cases'}: files are matched by name, and channels and classes have no names"
+        )
         labels = {file_stem(name): name for folder in LABELS for name in tree.inside(folder)}
         images = [name for folder in IMAGES for name in tree.inside(folder)]
         pairs = [(name, labels.get(file_stem(name), "")) for name in images]
@@ -115,13 +119,7 @@ def _listed(dataset: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str]]
             if isinstance(image, list) and len(image) == 1:
                 image = image[0]
             if isinstance(image, str) and image:
-                yield _inside(image), _inside(label) if isinstance(label, str) and label else "", split
-
-
-def _inside(name: str) -> str:
-    """A path of ``dataset.json`` relative to it. One that leaves the folder is no file of it."""
-    path = posixpath.normpath(name.replace("\\", "/").lstrip("/"))
-    return "\0" if path.startswith("..") else path
+                yield inside(image), inside(label) if isinstance(label, str) and label else "", split
 
 
 def _components(files: Files) -> int:

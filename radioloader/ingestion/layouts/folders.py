@@ -13,6 +13,7 @@ from radioloader.ingestion.naming import file_stem, name_subjects, normal
 
 __all__ = ["match_folders", "match_subjects", "plan_folders", "plan_subjects"]
 
+_DELIMITERS = "_-. "
 _ROLES = 30
 """Files of one subject, above which a folder is no subject's."""
 
@@ -40,35 +41,36 @@ _WORDS = {
     "t1ce",
     "t1gd",
 }
+_LABELS = {"label", "labels", "labelstr", "labelsts", "seg", "segs", "segmentation", "segmentations", "mask", "masks"}
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def match_folders(tree: Tree) -> str | None:
     """Why each folder is a collection; None when they are not."""
     folders = tree.folders
-    if not tree.volumes:
+    if not folders or tree.holds_dicom or "channel_names" in (tree.dataset_json[0] or {}):
         return None
     if set(folders) == {""}:
-        return (
-            None
-            if _endings(tree)
-            else f"all of its {len(tree.volumes)} files lie in one folder, and none is another's label by its name"
-        )
+        if _several_kinds([file_stem(name) for name in tree.volumes]):
+            return None
+        return f"all of its {len(tree.volumes)} files lie in one folder, and no name says that one belongs to another"
     if "" in folders or any("/" in folder for folder in folders) or {name.lower() for name in folders} & _SPLITS:
         return None
     known = [name for name in folders if _known(name)]
     if not known and any(_known(role) for folder, names in folders.items() for role in _roles(folder, names)):
         return None
-    shared = _shared(folders)
-    if len(folders) == 1 or (known and shared) or len(known) == len(folders):
-        return f"each of its folders ({', '.join(sorted(folders))}) is a collection" + (
-            f": subjects such as {shared} have a file in several" if shared else ""
+    try:
+        groups = name_subjects(folders, {}, None).groups
+    except ConfigError:  # nobody has a file in all of them
+        return None
+    counts = Counter(subject for subjects in groups.values() for subject in subjects)
+    shared = sorted(subject for subject, count in counts.items() if count > 1)
+    if len(folders) == 1 or (shared and (known or 2 * len(shared) > len(counts))):
+        names = ", ".join(sorted(folders)[:5])
+        return f"each of its folders ({names}) is a collection" + (
+            f": subjects such as {shared[0]} have a file in several" if shared else ""
         )
-    return (
-        None
-        if not shared
-        else f"subjects such as {shared} have a file in several of its folders ({', '.join(sorted(folders)[:5])})"
-    )
+    return None
 
 
 def plan_folders(tree: Tree, why: str) -> LayoutPlan:
@@ -84,7 +86,9 @@ def plan_folders(tree: Tree, why: str) -> LayoutPlan:
     naming = name_subjects({group: [tree.path(name) for name in names] for group, names in groups.items()}, {}, None)
     for (folder, names), (group, _) in zip(folders.items(), groups.items(), strict=True):
         files: Files = dict(naming.groups[group])
-        (made.labels if is_label_name(group) else made.images)[group] = files
+        # The name of a folder that holds everything was hardly given for what is in it, unless that is all that it says.
+        label = is_label_name(group) if folder else group.lower() in _LABELS
+        (made.labels if label else made.images)[group] = files
         made.globs[group] = tree.path(folder) if folder else tree.root
         assert names
     made.notes.append(f"subject ids come from: {naming.rule}")
@@ -95,14 +99,20 @@ def plan_folders(tree: Tree, why: str) -> LayoutPlan:
 def match_subjects(tree: Tree) -> str | None:
     """Why each folder is a subject, with a file for each collection; None when they are not."""
     folders = tree.folders
-    if "" in folders or len(folders) < 2 or any(_known(folder.rpartition("/")[2]) for folder in folders):
+    last = [folder.rpartition("/")[2] for folder in folders]
+    if tree.holds_dicom or "" in folders or len(folders) < 2 or any(map(_known, last)):
         return None
-    roles = Counter(role for folder, names in folders.items() for role in set(_roles(folder, names)))
-    if len(roles) > _ROLES:
+    # The same name below two folders may be one person or two, and is not for us to say.
+    if len(set(last)) < len(last) or len({folder.count("/") for folder in folders}) > 1:
         return None
-    common = [role for role, count in roles.items() if 2 * count > len(folders)]
-    twice = any(len(set(_roles(folder, names))) < len(names) for folder, names in folders.items())
-    if not common or twice or 2 * sum(roles[role] for role in common) <= sum(roles.values()):
+    if {part.lower() for folder in folders for part in folder.split("/")} & _SPLITS:
+        return None
+    found = {folder: _roles(folder, names) for folder, names in folders.items()}
+    roles = Counter(role for names in found.values() for role in set(names))
+    common = [role for role, count in roles.items() if 2 * count > len(folders) and not role.isdigit()]
+    twice = any(len(set(names)) < len(names) for names in found.values())
+    # Files that few subjects have are more often numbers of visits or frames than collections.
+    if not common or twice or len(roles) > _ROLES or 5 * sum(roles[role] for role in common) < 4 * sum(roles.values()):
         return None
     return f"most of its {len(folders)} folders hold the same files ({', '.join(sorted(common))}), so each is a subject"
 
@@ -130,18 +140,16 @@ def plan_subjects(tree: Tree, why: str) -> LayoutPlan:
 def _roles(folder: str, names: list[str]) -> list[str]:
     """What files of a subject's folder are called without the subject: ``BraTS_001/BraTS_001_flair.nii.gz`` is a ``flair``."""
     subject = normal(folder.rpartition("/")[2])
-    stems = [file_stem(name) for name in names]
-    return [re.sub(rf"^{re.escape(subject)}[_\-. ]+|[_\-. ]+{re.escape(subject)}$", "", stem) or stem for stem in stems]
-
-
-def _shared(folders: dict[str, list[str]]) -> str | None:
-    """A subject that has a file in several folders, going by the names of the files."""
-    try:
-        naming = name_subjects(folders, {}, None)
-    except ConfigError:  # nobody has a file in all of them
-        return None
-    counts = Counter(subject for groups in naming.groups.values() for subject in groups)
-    return next((subject for subject, count in sorted(counts.items()) if count > 1), None)
+    roles = []
+    for name in names:
+        stem = file_stem(name)
+        if stem.startswith(subject) and stem[len(subject) :][:1] in _DELIMITERS:
+            roles.append(stem[len(subject) :].strip(_DELIMITERS) or stem)
+        elif stem.endswith(subject) and stem[: -len(subject)][-1:] in _DELIMITERS:
+            roles.append(stem[: -len(subject)].strip(_DELIMITERS) or stem)
+        else:
+            roles.append(stem)
+    return roles
 
 
 def _known(name: str) -> bool:
@@ -149,11 +157,27 @@ def _known(name: str) -> bool:
     return is_label_name(name) or name.lower() in _WORDS
 
 
-def _endings(tree: Tree) -> list[str]:
-    """Endings of files that belong together by what comes before them: ``case1_T1w`` and ``case1_seg`` give T1w and seg."""
-    ends: dict[str, set[str]] = {}
-    for name in tree.volumes:
-        subject, delimiter, ending = file_stem(name).rpartition("_")
-        if delimiter and not ending.isdigit():
-            ends.setdefault(subject, set()).add(ending)
-    return sorted({ending for endings in ends.values() if len(endings) > 1 for ending in endings})
+def _several_kinds(stems: list[str]) -> bool:
+    """Whether files of one folder may be of several kinds: some are labels by their names, or belong to others (``a`` and ``a_seg``,
+    ``volume-0`` and ``segmentation-0``, ``a_0000`` and ``a_0001``, ``a-T1`` and ``a-T2``)."""
+    if any(is_label_name(stem) for stem in stems):
+        return True
+    there = set(stems)
+    before: dict[str, set[str]] = {}
+    after: dict[str, set[str]] = {}
+    for stem in stems:
+        cut = max(stem.rfind(delimiter) for delimiter in _DELIMITERS)
+        if cut > 0:
+            if stem[:cut] in there:
+                return True
+            before.setdefault(stem[:cut], set()).add(stem[cut + 1 :])
+        first = re.match(rf"([^{re.escape(_DELIMITERS)}]+)[{re.escape(_DELIMITERS)}](.+)", stem, re.S)
+        if first is not None:
+            after.setdefault(first.group(2), set()).add(first.group(1))
+    if len(after) > 1 and any(len(names) > 1 for names in after.values()):
+        return True
+    # Endings that several have, and that are no numbers of cases: case_1 and case_2 are two cases, a_0000 and a_0001 two channels.
+    ends = [endings for endings in before.values() if len(endings) > 1]
+    return any(not all(ending.isdigit() for ending in endings) for endings in ends) or (
+        len(before) > 1 and any(all(re.fullmatch(r"0\d{3}", ending) for ending in endings) for endings in ends)
+    )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from radioloader.config import StorageConfig
-from radioloader.errors import ConfigError
+from radioloader.errors import ConfigError, RadioloaderError
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.layouts.command import by_sources, command
 from radioloader.ingestion.layouts.plan import LayoutPlan
 from radioloader.ingestion.layouts.recognise import recognise
+from radioloader.ingestion.metadata import read_table
 from radioloader.ingestion.pipeline import ingest
 from radioloader.ingestion.report import IngestReport
 from radioloader.storage.problems import LEFT_OUT, Problem, change_problems, read_problems
@@ -69,14 +71,13 @@ def choose(plan: LayoutPlan, *, images: Sequence[str], labels: Sequence[str]) ->
             raise ConfigError(
                 f"{plan.root} ({plan.layout}) has no collection {name!r}; it has {', '.join(map(repr, there)) or 'none'}"
             )
-    for name, files in there.items():
-        if name not in wanted and isinstance(files, dict):
-            plan.left_out += [
-                (path, f"collection {name!r} was not asked for") for paths in files.values() for path in paths
-            ]
+    others = [repr(name) for name in there if name not in wanted]
+    if others:
+        plan.notes.append(f"not asked for, and left out: {', '.join(others)}")
     plan.images = {name: there[name] for name, kind in wanted.items() if kind == "image"}
     plan.labels = {name: there[name] for name, kind in wanted.items() if kind == "label"}
     plan.classes = {name: classes for name, classes in plan.classes.items() if name in plan.labels}
+    plan.splits = {name: folder for name, folder in plan.splits.items() if plan.takes_from(folder)}
     return plan
 
 
@@ -118,7 +119,7 @@ def ingest_layout(
 
 
 def explain_plan(
-    plan: LayoutPlan, uri: str | os.PathLike[str], spelled: Mapping[str, Any]
+    plan: LayoutPlan, uri: str | os.PathLike[str], spelled: Mapping[str, Any], regex: str | None = None
 ) -> tuple[list[str], dict[str, str] | None]:
     """What was recognised and the command that does the same, as lines; and that command's sources, where it has globs.
 
@@ -126,14 +127,17 @@ def explain_plan(
         plan: What was recognised.
         uri: The store.
         spelled: Options as the command line has them.
+        regex: Finds subject ids in paths, in the place of the layout's rule.
 
     Raises:
-        ConfigError: There is nothing to ingest.
+        ConfigError: There is nothing to ingest, or the regular expression does not fit.
     """
+    if regex is not None:
+        plan.rename(regex)
     lines = plan.describe()
     if not plan.collections:
         raise ConfigError("\n".join([*lines, f"there is no volume that could be taken from {plan.root}"]))
-    sources = by_sources(plan)
+    sources = by_sources(plan, regex)
     return [*lines, "the same, spelled out:", f"  {command(plan, sources, os.fspath(uri), spelled)}"], sources
 
 
@@ -156,12 +160,15 @@ def run_plan(
         options: As for :func:`ingest_layout`.
         spelled: The options as the command line has them, for the command that does the same.
     """
-    lines, sources = explain_plan(plan, uri, spelled or {})
+    lines, sources = explain_plan(plan, uri, spelled or {}, options.get("subject_regex"))
     for line in lines if say is not None else ():
         say(line)  # type: ignore[misc]
     given = dict(options)
-    if "obs_meta" not in given or given["obs_meta"] is None:
-        given["obs_meta"] = plan.obs_meta
+    if given.get("obs_meta") is None and plan.obs_meta is not None:
+        table = read_table(plan.obs_meta)
+        given["obs_meta"] = replace(table, optional=True)
+    if sources is None:
+        given.pop("subject_regex", None)  # the files of the plan have their ids already
     given["classes"] = {**plan.classes, **(given.get("classes") or {})}
     given["splits"] = given.get("splits") or plan.splits or None
     given["allow_missing"] = True
@@ -175,7 +182,10 @@ def run_plan(
         report.notes = [*lines, *report.notes]
     report.notes += _mixed(report.uri, list(plan.collections), config)
     if not any(isinstance(files, DicomSource) for files in plan.collections.values()):
-        _keep_left_out(report.uri, plan, config)
+        try:
+            _keep_left_out(report.uri, plan, config)
+        except RadioloaderError as error:  # what was ingested is there, and its report must not be lost
+            report.notes.append(f"what was left out could not be noted in the store: {error}")
     return report
 
 
@@ -207,18 +217,19 @@ def _keep_left_out(uri: str, plan: LayoutPlan, config: StorageConfig | None) -> 
     """Note in the store what was left out, and forget what an earlier ingest of the same folder left out."""
     found = [Problem(LEFT_OUT, "", path, reason) for path, reason in plan.left_out]
     found += [
-        Problem(LEFT_OUT, "", f"{plan.root}: {ending}", f"{count} files that are no volumes, such as {example}")
-        for ending, (count, example) in plan.strangers.items()
+        Problem(
+            LEFT_OUT,
+            "",
+            f"{plan.root}: {ending}",
+            f"no volumes, by their names ({count} of this kind)",
+        )
+        for ending, count in plan.strangers.items()
     ]
     store = Store.open(uri, config=config)
-    before = [
-        problem
-        for problem in read_problems(store, store.commits())
-        if problem.status == LEFT_OUT and problem.source.startswith((f"{plan.root}{os.sep}", f"{plan.root}:"))
-    ]
-    if set(before) == set(found):
-        return
+    inside = (os.path.join(plan.root, ""), f"{plan.root}:")
     with store.write() as transaction:
+        known = read_problems(store, transaction.commits)
+        before = [problem for problem in known if problem.status == LEFT_OUT and problem.source.startswith(inside)]
         change_problems(store, transaction, found, before)
         if transaction.pending:
-            transaction.commit(f"{len(found)} files of {plan.root} were left out", {"left_out": len(found)})
+            transaction.commit("files that were left out", {"left_out": len(found)})

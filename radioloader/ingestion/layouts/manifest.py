@@ -20,7 +20,23 @@ __all__ = ["SUFFIXES_OF_TABLES", "plan"]
 
 SUFFIXES_OF_TABLES = (".csv", ".tsv")
 _PATHS = ("path", "file", "filename", "filepath", "file_path", "uri", "nifti", "volume")
-_COLLECTIONS = ("collection", "modality", "sequence", "contrast", "kind", "type", "channel")
+_COLLECTIONS = ("collection", "modality", "sequence", "contrast", "channel")
+_OTHER_FORMATS = (
+    ".nrrd",
+    ".mha",
+    ".mhd",
+    ".mgz",
+    ".mgh",
+    ".npy",
+    ".npz",
+    ".dcm",
+    ".png",
+    ".jpg",
+    ".tif",
+    ".tiff",
+    ".h5",
+    ".zip",
+)
 
 
 def plan(path: str) -> LayoutPlan:
@@ -40,7 +56,7 @@ def plan(path: str) -> LayoutPlan:
             f"{path}: no column holds the subject id; expected one of {', '.join(SUBJECT_COLUMNS)}, got "
             f"{', '.join(map(str, frame.columns))}"
         )
-    ids = [None if value != value else normal(str(value).strip()) for value in frame[key]]
+    ids = [normal(_text(value)) for value in frame[key]]
     folder = os.path.dirname(path)
     columns = [column for column in frame.columns if column != key and _holds_paths(frame[column], folder)]
     named = next((column for column in frame.columns if str(column).lower() in _COLLECTIONS), None)
@@ -60,24 +76,46 @@ def plan(path: str) -> LayoutPlan:
     if empty:
         made.notes.append(f"{len(empty)} rows have no {key} and were left out, the first is row {empty[0]}")
     groups: dict[str, Files] = {}
+    nameless = []
     for column in columns:
-        names = frame[named] if long else [column] * len(frame)
-        for subject, cell, name in zip(ids, frame[column], names, strict=True):
-            if subject and cell == cell and str(cell).strip() and name == name:
-                files = groups.setdefault(str(name).strip(), {})
-                files.setdefault(subject, []).append(_absolute(str(cell).strip(), folder))
+        names = [_text(name) for name in frame[named]] if long else [str(column)] * len(frame)
+        for number, (subject, cell, name) in enumerate(zip(ids, map(_text, frame[column]), names, strict=True), 1):
+            if not subject or not cell:
+                continue
+            if not name:
+                nameless.append(number)
+                continue
+            if "://" in cell:
+                raise ConfigError(
+                    f"{path}: row {number} has {cell!r}, and files are read from local folders; copy them, or mount the bucket"
+                )
+            found = groups.setdefault(name, {}).setdefault(subject, [])
+            if (file := _absolute(cell, folder)) not in found:
+                found.append(file)
+    if nameless:
+        made.notes.append(
+            f"{len(nameless)} rows have a path and no {named}, and were left out; the first is row {nameless[0]}"
+        )
     for name, files in groups.items():
         (made.labels if is_label_name(name) else made.images)[name] = files
     if not groups:
         raise ConfigError(f"{path}: no row has both a subject and a path")
     others = [column for column in frame.columns if column not in (key, *columns, *([named] if long else []))]
+    for column in list(others):
+        values = [value for cell in frame[column] if (value := _text(cell))]
+        if 2 * sum(value.lower().endswith(_OTHER_FORMATS) for value in values) > len(values) > 0:
+            others.remove(column)
+            made.notes.append(
+                f"column {column!r} holds files that are not NIfTI, such as {values[0]}, and was left out; convert them, and name "
+                "the new ones"
+            )
     made.obs_meta = _metadata(path, key, ids, frame, others, made)
     return made
 
 
 def _holds_paths(cells: Any, folder: str) -> bool:
     """Whether most of a column's values are NIfTI files by their names, or folders that are there."""
-    values = [str(cell).strip() for cell in cells if cell == cell and str(cell).strip()]
+    values = [value for cell in cells if (value := _text(cell))]
     paths = [
         value
         for value in values
@@ -87,13 +125,18 @@ def _holds_paths(cells: Any, folder: str) -> bool:
     return bool(values) and 2 * len(paths) > len(values)
 
 
+def _text(cell: Any) -> str:
+    """A cell without blanks around it; empty where it is missing."""
+    return cell.strip() if isinstance(cell, str) else ""
+
+
 def _absolute(text: str, folder: str) -> str:
     path, component = split_component(os.path.expanduser(text))
     return os.path.abspath(os.path.join(folder, path)) + ("" if component is None else f"#{component}")
 
 
 def _metadata(
-    path: str, key: str, ids: list[str | None], frame: pd.DataFrame, columns: list[str], made: LayoutPlan
+    path: str, key: str, ids: list[str], frame: pd.DataFrame, columns: list[str], made: LayoutPlan
 ) -> MetadataTable | None:
     """The columns that say the same in all rows of a subject, a row for each subject."""
     first: dict[str, int] = {}
@@ -104,7 +147,7 @@ def _metadata(
         start = first.setdefault(subject, place)
         for column in list(kept):
             old, new = frame[column].iloc[start], frame[column].iloc[place]
-            if old != new and (old == old or new == new):
+            if _text(old) != _text(new):
                 kept.remove(column)
     differ = [column for column in columns if column not in kept]
     if differ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +16,12 @@ from radioloader.ingestion.layouts._challenge import (
     add_classes,
     add_splits,
     channel_names,
+    inside,
     leave_out,
 )
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
-from radioloader.ingestion.naming import file_stem
+from radioloader.ingestion.naming import file_stem, normal
 
 __all__ = ["match", "plan"]
 
@@ -118,9 +120,10 @@ def _listed(
         for group, name in [*listed, (labels, files.get("label"))]:
             if not isinstance(name, str):
                 continue
-            path = tree.path(name) if not name.startswith("/") else name
-            if tree.has(name) or name.startswith("/"):
-                group.setdefault(case, []).append(path)
+            # nnU-Net takes absolute paths as well, and none that leave the folder otherwise.
+            path = name if os.path.isabs(name) else tree.path(inside(name))
+            if "\0" not in path and os.path.isfile(path):
+                group.setdefault(normal(case), []).append(path)
             else:
                 gone.append(name)
     if gone:

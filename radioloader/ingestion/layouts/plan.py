@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from radioloader.errors import ConfigError
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.metadata import MetadataTable
+from radioloader.ingestion.naming import name_subjects
 
 __all__ = ["Files", "LayoutPlan", "some"]
 
@@ -17,6 +19,61 @@ Files = dict[str, list[str]]
 """Paths by subject. More than one is a problem, which the ingest tells."""
 
 _SHOWN = 3
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "README", "CHANGES", "LICENSE", "DICOMDIR", ".bidsignore"}
+_ENDINGS = {
+    *(
+        ".json",
+        ".tsv",
+        ".csv",
+        ".txt",
+        ".md",
+        ".xlsx",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".html",
+        ".pdf",
+        ".log",
+        ".py",
+        ".sh",
+        ".ipynb",
+    ),
+    *(
+        ".bval",
+        ".bvec",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".svg",
+        ".dcm",
+        ".ima",
+        ".nrrd",
+        ".mha",
+        ".mhd",
+        ".raw",
+    ),
+    *(
+        ".npy",
+        ".npz",
+        ".pkl",
+        ".mat",
+        ".h5",
+        ".hdf5",
+        ".gz",
+        ".zip",
+        ".tar",
+        ".mgz",
+        ".mgh",
+        ".gii",
+        ".edf",
+        ".fif",
+        ".dat",
+        ".rst",
+    ),
+}
 
 
 @dataclass(slots=True)
@@ -36,7 +93,7 @@ class LayoutPlan:
         left_out: Files that look like volumes and are not taken, with the reason.
         notes: What a user should know.
         globs: Globs that should give the files of a collection, for the command that does the same.
-        strangers: Files that are no volumes, as numbers by what their names end in, and one of each.
+        strangers: How many files are no volumes, by what their names end in.
     """
 
     layout: str
@@ -51,7 +108,7 @@ class LayoutPlan:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     globs: dict[str, str] = field(default_factory=dict)
-    strangers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    strangers: dict[str, int] = field(default_factory=dict)
 
     @property
     def collections(self) -> dict[str, Files | DicomSource]:
@@ -82,17 +139,47 @@ class LayoutPlan:
             for path in paths
         }
 
+    def takes_from(self, folder: str) -> bool:
+        """Whether a file below a folder is taken."""
+        return any(path.startswith(os.path.join(folder, "")) for path in self.taken())
+
+    def rename(self, regex: str) -> None:
+        """Find the subjects' ids in the paths instead.
+
+        Raises:
+            ConfigError: The layout has ids of its own, or the regular expression does not fit.
+        """
+        if self.layout in ("manifest", "dicom"):
+            raise ConfigError(
+                f"subject_regex={regex!r} (--subject-regex) finds ids in file names, and {self.layout} has ids of its own; leave it out"
+            )
+        unnamed = {
+            name: sorted(path for paths in files.values() for path in paths)
+            for name, files in self.collections.items()
+            if isinstance(files, dict)
+        }
+        groups = name_subjects(unnamed, {}, regex).groups
+        self.images = {name: groups.get(name, files) for name, files in self.images.items()}
+        self.labels = {name: groups.get(name, files) for name, files in self.labels.items()}
+
     def note_strangers(self, paths: Iterable[str]) -> None:
-        """Count files that are no volumes."""
+        """Count files that are no volumes, by what their names end in. Only endings that tell of a format are kept: DICOM files and folders
+        of hospitals are called after patients."""
         counts = Counter[str]()
-        examples: dict[str, str] = {}
         for path in paths:
             name = os.path.basename(path)
-            ending = name if name.startswith(".") and name.count(".") == 1 else f"*{os.path.splitext(name)[1]}"
-            ending = "._*" if name.startswith("._") else name if ending == "*" else ending
-            counts[ending] += 1
-            examples.setdefault(ending, path)
-        self.strangers = {ending: (count, examples[ending]) for ending, count in sorted(counts.items())}
+            ending = os.path.splitext(name.lower().removesuffix(".gz"))[1]
+            kind = (
+                "._*"
+                if name.startswith("._")
+                else name
+                if name in _LITTER
+                else f"*{ending}"
+                if ending in _ENDINGS
+                else "others"
+            )
+            counts[kind] += 1
+        self.strangers = dict(sorted(counts.items()))
 
     def describe(self) -> list[str]:
         """What was recognised, and why, as lines of text."""
@@ -114,7 +201,7 @@ class LayoutPlan:
         for reason, paths in _by_reason(self.left_out).items():
             lines.append(f"  left out: {len(paths)} volumes ({some(paths)}): {reason}")
         if self.strangers:
-            parts = [f"{count} {ending}" for ending, (count, _) in self.strangers.items()]
+            parts = [f"{count} {ending}" for ending, count in self.strangers.items()]
             lines.append(f"  no volumes: {', '.join(parts)}")
         return [*lines, *(f"  note: {note}" for note in self.notes)]
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from radioloader.errors import ConfigError
+from radioloader.ingestion.discover import is_label_name
 from radioloader.ingestion.layouts import bids, decathlon, dicom, folders, manifest, nnunet
 from radioloader.ingestion.layouts.plan import LayoutPlan, some
 from radioloader.ingestion.layouts.tree import Tree
+from radioloader.ingestion.naming import file_stem
 
 __all__ = ["LAYOUTS", "recognise"]
 
@@ -62,7 +66,7 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
         matcher, planner = _MATCHERS[layout]
         why = matcher(tree)
         if why is None:
-            raise ConfigError(f"{path} does not look like {layout}: {_seen(tree)}\n{_choices(path)}")
+            raise ConfigError(f"{path} does not look like {layout}: {_seen(tree)}\n{_choices(path, tree)}")
         return planner(tree, why)
     # What has a convention of its own is not a plain folder, though it may look like one.
     found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN]) or _matching(tree, _PLAIN)
@@ -76,7 +80,7 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
     if inner:
         listed = "\n".join(f"  {os.path.join(path, name)}: {sub}" for name, sub in list(inner.items())[:10])
         raise ConfigError(f"{path} is no dataset itself, but there are some in it; give one of them:\n{listed}")
-    raise ConfigError(f"{path} is of no layout that is known: {_seen(tree)}\n{_choices(path)}")
+    raise ConfigError(f"{path} is of no layout that is known: {_seen(tree)}\n{_choices(path, tree)}")
 
 
 def _matching(tree: Tree, names: Iterable[str]) -> dict[str, str]:
@@ -101,14 +105,31 @@ def _seen(tree: Tree) -> str:
     if not tree.volumes:
         return f"there is no NIfTI file in it, and no DICOM file, but {len(tree.files)} others such as {tree.files[0]}"
     places = sorted({name.rpartition("/")[0] or "the folder itself" for name in tree.volumes})
+    if tree.holds_dicom:
+        return (
+            f"it holds DICOM files and {len(tree.volumes)} NIfTI files, such as {some(tree.volumes)}; layout dicom is for folders without "
+            "NIfTI files, and --image NAME=FOLDER takes either"
+        )
     return f"it holds {len(tree.volumes)} NIfTI files, such as {some(tree.volumes)}; they lie in {len(places)} folders ({some(places)})"
 
 
-def _choices(path: str) -> str:
-    quoted = shlex.quote(os.path.join(path, "*_T1w.nii.gz"))
+def _choices(path: str, tree: Tree) -> str:
+    stems = Counter(os.path.basename(name) for name in tree.volumes)
+    common = [name for name, count in stems.most_common(4) if count > 1]
+    if common:  # such as s0001/ct.nii.gz
+        examples = [(re.sub(r"[^A-Za-z0-9]+", "_", file_stem(name)), os.path.join(path, "**", name)) for name in common]
+    else:
+        below = "*" if "" in tree.folders else "**/*"
+        examples = [
+            ("T1w", os.path.join(path, f"{below}_T1w.nii.gz")),
+            ("seg", os.path.join(path, f"{below}_seg.nii.gz")),
+        ]
+    words = [
+        f"{'--label' if is_label_name(name) else '--image'} {name}={shlex.quote(pattern)}" for name, pattern in examples
+    ]
     return (
-        "say what is what, with a folder or a quoted glob for each collection:\n"
-        f"  radioloader ingest STORE --image T1w={quoted} --label seg={shlex.quote(os.path.join(path, '*_seg.nii.gz'))}\n"
+        "say what is what, with a folder or a quoted glob for each collection, such as\n"
+        f"  radioloader ingest STORE {' '.join(words)}\n"
         "or with a table that has a column subject_id and one of paths for each collection:\n"
         "  radioloader ingest STORE table.csv\n"
         f"or name the layout, one of {', '.join(LAYOUTS[1:])}, with --layout"

@@ -8,9 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from radioloader.ingestion.folders import walk
-from radioloader.ingestion.kinds import nifti_files, without_twins
+from radioloader.ingestion.kinds import NO_VOLUMES, is_marked, nifti_files, without_twins
 
 __all__ = ["Tree"]
+
+_STORE = "/__tiledb_group.tdb"
+_LOOKED_AT = 200
 
 
 class Tree:
@@ -23,7 +26,10 @@ class Tree:
     def __init__(self, root: str) -> None:
         self.root = root
         self._start = os.path.join(root, "")
-        self.files = sorted(path[len(self._start) :].replace(os.sep, "/") for path in walk(root))
+        files = sorted(path[len(self._start) :].replace(os.sep, "/") for path in walk(root))
+        # A store that lies within is not part of the dataset.
+        stores = tuple(name[: -len(_STORE)] for name in files if name.endswith(_STORE))
+        self.files = [name for name in files if not name.startswith(stores)] if stores else files
 
     @cached_property
     def volumes(self) -> list[str]:
@@ -47,6 +53,12 @@ class Tree:
         """All other files."""
         volumes = set(self._named)
         return [file for file in self.files if self.path(file) not in volumes]
+
+    @cached_property
+    def holds_dicom(self) -> bool:
+        """Whether some of the other files are DICOM; of very many, a sample is looked at."""
+        others = [name for name in self.strangers if not name.lower().endswith(NO_VOLUMES)]
+        return any(is_marked(self.path(name)) for name in others[:: max(1, len(others) // _LOOKED_AT)])
 
     def path(self, name: str) -> str:
         """Absolute path of a file or folder."""

@@ -70,7 +70,10 @@ def test_what_may_be_both_is_asked(tmp_path: Path) -> None:
         recognise(root)
     text = str(caught.value)
     assert "may be several things; say which:" in text
-    assert "--layout folders: subjects such as a have a file in several of its folders (one, two)" in text
+    assert (
+        "--layout folders: each of its folders (one, two) is a collection: subjects such as a have a file in several"
+        in text
+    )
     assert "--layout subjects: most of its 2 folders hold the same files (a, b), so each is a subject" in text
     assert recognise(root, "folders").subjects == ["a", "b"]
     assert recognise(root, "subjects").subjects == ["one", "two"]
