@@ -70,6 +70,7 @@ _EXPORTS = {
     "ingest_layout": "ingestion.layouts.ingest",
     "k_folds": "datasets.split",
     "open": "container.radiobject",
+    "plan_layout": "ingestion.layouts.ingest",
     "predict": "inference.predict",
     "report": "overview.build",
     "scan": "ingestion.scan",
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
     from radioloader.inference.report import PredictReport as PredictReport
     from radioloader.ingestion.dicom_source import DicomSource as DicomSource
     from radioloader.ingestion.layouts.ingest import ingest_layout as ingest_layout
+    from radioloader.ingestion.layouts.ingest import plan_layout as plan_layout
     from radioloader.ingestion.pipeline import ingest as ingest
     from radioloader.ingestion.report import IngestReport as IngestReport
     from radioloader.ingestion.scan import Scan as Scan

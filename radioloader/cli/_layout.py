@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,7 +12,7 @@ from radioloader.errors import ConfigError
 if TYPE_CHECKING:
     from radioloader.ingestion.layouts.plan import LayoutPlan
 
-__all__ = ["class_names", "find_plan", "pairs", "typed_options"]
+__all__ = ["class_names", "find_plan", "is_dataset", "pairs", "typed_options"]
 
 _OWN = ("uri", "source", "layout", "dry_run", "image", "label", "allow_missing")
 
@@ -40,6 +41,13 @@ def find_plan(source: str | None, layout: str | None, image: list[str], label: l
                     f"them out, or name a collection of it alone: {option} NAME"
                 )
     return choose(plan, images=image, labels=label) if image or label else plan
+
+
+def is_dataset(path: str) -> bool:
+    """Whether a local folder holds files, and is no store."""
+    return (
+        os.path.isdir(path) and bool(os.listdir(path)) and not os.path.exists(os.path.join(path, "__tiledb_group.tdb"))
+    )
 
 
 def typed_options(context: typer.Context) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from radioloader.cli._layout import class_names, find_plan, pairs, typed_options
+from radioloader.cli._layout import class_names, find_plan, is_dataset, pairs, typed_options
 from radioloader.errors import ConfigError
 
 __all__ = ["ingest"]
@@ -146,7 +146,7 @@ def ingest(
     from radioloader.config import WriteConfig, configure
     from radioloader.errors import IngestError
     from radioloader.ingestion.discover import is_label_name
-    from radioloader.ingestion.layouts.ingest import explain_plan, run_plan
+    from radioloader.ingestion.layouts.ingest import check_options, explain_plan, run_plan
     from radioloader.ingestion.pipeline import ingest as run
 
     plan = find_plan(source, layout, image, label)
@@ -156,8 +156,14 @@ def ingest(
     if both:
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
     if not images and not labels and plan is None:
+        hint = (
+            f" ({uri} is where the store goes; did you mean: radioloader ingest STORE {uri}?)"
+            if is_dataset(uri)
+            else ""
+        )
         raise ConfigError(
             "nothing to ingest: give a dataset's folder, or at least one collection, such as --image 'T1w=images/*.nii.gz'"
+            + hint
         )
     if dry_run and plan is None:
         raise ConfigError("--dry-run is for a SOURCE; without one nothing is recognised")
@@ -198,8 +204,10 @@ def ingest(
     if plan is not None:
         plan.images, plan.labels = images, labels
         if dry_run:
-            for line in explain_plan(plan, uri, typed_options(context))[0]:
+            for line in explain_plan(plan, uri, typed_options(context), subject_regex)[0]:
                 typer.echo(line)
+            check_options(plan, options)
+            typer.echo("a dry run: nothing was written")
             raise typer.Exit
     try:
         with _said():
@@ -249,7 +257,9 @@ def _sources(values: list[str], option: str) -> dict[str, str]:
     for value in values:
         name, separator, source = value.partition("=")
         if not separator or not name or not source:
-            raise ConfigError(f"{option} {value!r} is not NAME=SOURCE, such as {option} T1w=images")
+            raise ConfigError(
+                f"{option} {value!r} is not NAME=SOURCE, such as {option} {'seg=labels' if option == '--label' else 'T1w=images'}"
+            )
         if name in sources:
             raise ConfigError(f"{option} names {name!r} twice; give a glob that matches all its files")
         sources[name] = source

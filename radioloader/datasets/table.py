@@ -316,7 +316,7 @@ def _find(index: VolumeIndex, subjects: Sequence[str]) -> npt.NDArray[np.int64]:
     if missing:
         raise KeyNotFoundError(
             f"collection {index.info.name!r} has no volume of {len(missing)} of {len(subjects)} subjects, such as {missing[:3]}; "
-            "choose subjects that have one (subjects=, or a selection such as store.loc[[...]]), or ingest what is missing"
+            f"choose those that have one, such as subjects=store[{index.info.name!r}].obs_subject_ids, or ingest what is missing"
         )
     return np.array(places, dtype=np.int64)
 

@@ -15,7 +15,7 @@ from radioloader.config import StorageConfig
 from radioloader.container.radiobject import RadiObject
 from radioloader.datasets.loader import DataLoader
 from radioloader.datasets.manifest import SplitManifest
-from radioloader.errors import ConfigError
+from radioloader.errors import ConfigError, KeyNotFoundError
 from radioloader.lightning.device import BatchTransform, DeviceTransforms
 from radioloader.lightning.evaluation import UnevenEvaluation
 from radioloader.lightning.loaders import EvaluationLoader, OverfitSampler
@@ -193,7 +193,12 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
         # Made here, not in setup(): wrong arguments fail at once, before a Trainer exists.
         self.train_dataset: Any = self._dataset("train")
         self.val_dataset: Any = self._dataset("val") if self.split.val else None
-        self.test_dataset: Any = self._dataset("test") if self.split.test else None
+        self.test_dataset: Any = None
+        self._untestable: KeyNotFoundError | None = None
+        try:
+            self.test_dataset = self._dataset("test") if self.split.test else None
+        except KeyNotFoundError as error:  # test cases of challenges have no labels, and training needs none of them
+            self._untestable = error
         self._check_loaders()
 
     # ---- what the kinds differ in ----------------------------------------------------------------------------------------
@@ -250,7 +255,10 @@ class StoreDataModule(_lightning.LightningDataModule, abc.ABC):  # type: ignore[
 
         Raises:
             ConfigError: The split has no test subjects.
+            KeyNotFoundError: A test subject lacks a volume, such as its label.
         """
+        if self._untestable is not None:
+            raise self._untestable
         if self.test_dataset is None:
             raise ConfigError("the split has no test subjects, so there is nothing to test or predict")
         return self._evaluated(self.test_dataset)

@@ -13,13 +13,16 @@ from radioloader.storage.context import context_for
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import Column, Commits, Table, newest
 
-__all__ = ["FAILED", "LEFT_OUT", "Problem", "change_problems", "read_problems"]
+__all__ = ["FAILED", "LEFT_OUT", "NO_VOLUME", "Problem", "change_problems", "read_problems"]
 
 FAILED = "failed"
 """Status of a subject, or a volume of it, that could not be ingested."""
 
 LEFT_OUT = "left out"
 """Status of a file that was seen and not taken."""
+
+NO_VOLUME = "no volume"
+"""Status of files that nobody expects in a store: sidecars, tables, litter; by what their names end in."""
 
 _TABLE = "problems"
 _KEYS = ("status", "obs_subject_id", "source")
@@ -31,9 +34,9 @@ class Problem:
     """One thing that is not in the store.
 
     Attributes:
-        status: :data:`FAILED` or :data:`LEFT_OUT`.
+        status: :data:`FAILED`, :data:`LEFT_OUT` or :data:`NO_VOLUME`.
         subject: The subject; empty where nobody knows.
-        source: The file; empty where the problem is of a subject. Never the path of a DICOM file.
+        source: The file, or the kind of files; empty where the problem is of a subject. Never the path of a DICOM file.
         reason: Why.
     """
 

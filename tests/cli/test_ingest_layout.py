@@ -35,6 +35,7 @@ def test_a_dry_run_writes_nothing(cli: Cli, tmp_path: Path) -> None:
     assert done.status == 0
     assert "recognised as bids" in done.out
     assert "ingested" not in done.out
+    assert done.out.endswith("a dry run: nothing was written\n")
     assert not (tmp_path / "store").exists()
 
 
@@ -99,3 +100,27 @@ def test_classes_and_splits_by_hand(cli: Cli, tmp_path: Path) -> None:
     store = rl.open(tmp_path / "store")
     assert store["seg"].classes == {"liver": (1,), "all": (1, 2)}
     assert store.obs_meta.read()["split"].tolist() == ["train", "train"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--obs-meta", "gone.tsv"], "gone.tsv: there is no such file"),
+        (["--split", "val=gone"], "split 'val': gone holds no NIfTI file of this ingest"),
+        (["--orientation", "XYZ"], "XYZ"),
+        (
+            ["--classes", "lable:a=1"],
+            "classes names those of 'lable', which is not among the label collections ['dseg']",
+        ),
+    ],
+)
+def test_a_dry_run_finds_what_is_wrong_with_options(cli: Cli, tmp_path: Path, options: list[str], message: str) -> None:
+    done = cli("ingest", tmp_path / "store", trees.bids(tmp_path / "ds"), "--dry-run", *options)
+    assert (done.status, message in done.err) == (2, True), done.err
+
+
+def test_a_forgotten_store_is_noticed(cli: Cli, tmp_path: Path) -> None:
+    root = trees.bids(tmp_path / "ds")
+    done = cli("ingest", root)
+    assert done.status == 2
+    assert f"({root} is where the store goes; did you mean: radioloader ingest STORE {root}?)" in done.err

@@ -38,7 +38,7 @@ def one_line(done: Done) -> str:
         ([], "nothing to ingest: give a dataset's folder, or at least one collection, such as --image 'T1w=images/*.nii.gz'"),
         (["--image", "images"], "--image 'images' is not NAME=SOURCE, such as --image T1w=images"),
         (["--image", "=images"], "--image '=images' is not NAME=SOURCE, such as --image T1w=images"),
-        (["--label", "seg="], "--label 'seg=' is not NAME=SOURCE, such as --label T1w=images"),
+        (["--label", "seg="], "--label 'seg=' is not NAME=SOURCE, such as --label seg=labels"),
         (["--image", "a=x", "--image", "a=y"], "--image names 'a' twice; give a glob that matches all its files"),
         (["--image", "a=x", "--label", "a=y"], "'a' is given as --image and as --label; each collection has one name"),
         (["--image", "a={root}/none/*"], "collection 'a': {root}/none/* matches nothing (looked in {cwd})"),

@@ -134,7 +134,8 @@ def test_wrong_arguments_of_a_slice_dataset(brains: Any, arguments: dict[str, An
         (
             {"label": "C"},
             KeyNotFoundError,
-            r"'C' has no volume of 1 of 2 subjects, such as \['q'\]; choose subjects that have one",
+            r"'C' has no volume of 1 of 2 subjects, such as \['q'\]; choose those that have one, such as subjects="
+            r"store\['C'\].obs_subject_ids",
         ),
         ({"image": ["A", "C"]}, KeyNotFoundError, "collection 'C' has no volume of 1 of 2 subjects"),
         (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,6 +193,23 @@ def test_the_split_by_fractions_is_that_of_split_subjects(ten: str) -> None:
     assert data.train_dataset.subjects == data.split.train
     assert data.val_dataset.subjects == data.split.val
     assert data.test_dataset.subjects == data.split.test
+
+
+def test_test_subjects_without_a_label_do_not_keep_from_training(
+    write_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c"):
+        write_image(tmp_path / "i" / f"{name}.nii.gz", np.arange(512, dtype=np.int16).reshape(8, 8, 8))
+        if name != "c":
+            write_image(tmp_path / "l" / f"{name}.nii.gz", np.ones((8, 8, 8), np.uint8))
+    rl.ingest(tmp_path / "s", {"CT": tmp_path / "i", "seg": tmp_path / "l"}, allow_missing=True, workers=1)
+    split = rl.Split(train=["a"], val=["b"], test=["c"])
+    data = rl.lightning.PatchDataModule(
+        tmp_path / "s", image="CT", label="seg", patch_size=4, batch_size=1, split=split
+    )
+    assert (data.train_dataset.subjects, data.val_dataset.subjects, data.test_dataset) == (["a"], ["b"], None)
+    with pytest.raises(KeyNotFoundError, match=r"'seg' has no volume of 1 of 1 subjects, such as \['c'\]"):
+        data.test_dataloader()
 
 
 @pytest.mark.parametrize("kind", ["split", "mapping"])

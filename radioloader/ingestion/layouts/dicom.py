@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 from radioloader.ingestion.dicom_source import DicomSource
@@ -47,10 +48,14 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
                 f"{len(items)} {kind} files outline one structure, {next(iter(names))!r}: class 1 of {kind!r}"
             )
         elif names:
+            # Without a path or a name of a structure: this goes on record in the store.
+            made.left_out.append(
+                (f"{kind} files", f"{len(items)} files with several structures, whose classes were not told")
+            )
             listed = ", ".join(f"{name!r} ({count})" for name, count in sorted(names.items())[:20])
             made.notes.append(
                 f"{len(items)} {kind} files outline {len(names)} structures: {listed}{', ...' if len(names) > 20 else ''}. Which of them "
-                f"are which class you must say: --label NAME={tree.root} --structure 'PATTERN=CLASS'"
+                f"are which class you must say: add --label NAME={shlex.quote(tree.root)} --structure 'PATTERN=CLASS' to the command below"
             )
         elif items:
             made.notes.append(f"{len(items)} {kind} files name no structure that could be taken")

@@ -12,18 +12,22 @@ import numpy as np
 
 from radioloader.config import StorageConfig
 from radioloader.errors import ConfigError, RadioloaderError
+from radioloader.formats.orientation import check_orientation
+from radioloader.ingestion.classes import read_classes
+from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.layouts.command import by_sources, command
 from radioloader.ingestion.layouts.plan import LayoutPlan
 from radioloader.ingestion.layouts.recognise import recognise
-from radioloader.ingestion.metadata import read_table
+from radioloader.ingestion.metadata import load_metadata, read_table
 from radioloader.ingestion.pipeline import ingest
 from radioloader.ingestion.report import IngestReport
-from radioloader.storage.problems import LEFT_OUT, Problem, change_problems, read_problems
+from radioloader.ingestion.splits import find_splits
+from radioloader.storage.problems import LEFT_OUT, NO_VOLUME, Problem, change_problems, read_problems
 from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.store import Store
 
-__all__ = ["choose", "explain_plan", "ingest_layout", "plan_layout", "run_plan"]
+__all__ = ["check_options", "choose", "explain_plan", "ingest_layout", "plan_layout", "run_plan"]
 
 
 def plan_layout(
@@ -47,7 +51,13 @@ def plan_layout(
         CatalogError: A table cannot be read.
     """
     plan = recognise(source, layout)
-    return plan if images is None and labels is None else choose(plan, images=images or (), labels=labels or ())
+    if images is None and labels is None:
+        return plan
+    return choose(plan, images=_list(images), labels=_list(labels))
+
+
+def _list(names: Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 def choose(plan: LayoutPlan, *, images: Sequence[str], labels: Sequence[str]) -> LayoutPlan:
@@ -74,6 +84,12 @@ def choose(plan: LayoutPlan, *, images: Sequence[str], labels: Sequence[str]) ->
     others = [repr(name) for name in there if name not in wanted]
     if others:
         plan.notes.append(f"not asked for, and left out: {', '.join(others)}")
+    for name, kind in wanted.items():
+        was = "label" if name in plan.labels else "image"
+        if kind != was:
+            plan.notes.append(
+                f"{name!r} holds {was}s, going by its name or the layout, and is taken as {kind}s, as told"
+            )
     plan.images = {name: there[name] for name, kind in wanted.items() if kind == "image"}
     plan.labels = {name: there[name] for name, kind in wanted.items() if kind == "label"}
     plan.classes = {name: classes for name, classes in plan.classes.items() if name in plan.labels}
@@ -115,7 +131,25 @@ def ingest_layout(
         IngestError, CatalogError, NotAStoreError, ...: As :func:`radioloader.ingest`.
     """
     plan = plan_layout(source, layout=layout, images=images, labels=labels)
-    return run_plan(plan, uri, say=say, config=config, options=options)
+    return run_plan(plan, uri, say=say, config=config, options=options, spelled=_spelled(options))
+
+
+def _spelled(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of :func:`radioloader.ingest` as the command line has them, as far as it has them."""
+    names = {
+        "grid_tolerance_mm": "grid-tolerance",
+        "slice_tolerance_mm": "slice-tolerance",
+        "commit_interval_s": "commit-interval",
+    }
+    names |= {name: name for name in ("orientation", "subject", "suv", "strict", "workers", "pseudonymize")}
+    names |= {name: name.replace("_", "-") for name in ("subject_regex", "on_tilt", "on_irregular", "obs_meta")}
+    found = {
+        word: value
+        for name, word in names.items()
+        if (value := options.get(name)) is not False and isinstance(value, str | os.PathLike | bool | int | float)
+    }
+    keep = options.get("keep_tags") or ()
+    return found | ({"keep-tag": [keep] if isinstance(keep, str) else list(keep)} if keep else {})
 
 
 def explain_plan(
@@ -139,6 +173,34 @@ def explain_plan(
         raise ConfigError("\n".join([*lines, f"there is no volume that could be taken from {plan.root}"]))
     sources = by_sources(plan, regex)
     return [*lines, "the same, spelled out:", f"  {command(plan, sources, os.fspath(uri), spelled)}"], sources
+
+
+def check_options(plan: LayoutPlan, options: Mapping[str, Any]) -> None:
+    """Find what is wrong with options, for those who only want to see what would be done.
+
+    Args:
+        plan: What was recognised.
+        options: As for :func:`radioloader.ingest`.
+
+    Raises:
+        ConfigError, CatalogError: An option cannot be used.
+    """
+    if options.get("orientation") is not None:
+        check_orientation(options["orientation"])
+    if options.get("obs_meta") is not None:
+        load_metadata(read_table(options["obs_meta"]), {}, plan.subjects)
+    for name, given in (options.get("classes") or {}).items():
+        if name not in plan.labels:
+            raise ConfigError(
+                f"classes names those of {name!r}, which is not among the label collections {list(plan.labels)}"
+            )
+        read_classes(name, given)
+    if options.get("splits"):
+        files: dict[str, dict[str, str]] = {subject: {} for subject in plan.subjects}
+        for name, found in plan.collections.items():
+            for subject, paths in found.items() if isinstance(found, dict) else ():
+                files[subject][name] = paths[0]
+        find_splits(options["splits"], Cohort(files=files), IngestReport(""))
 
 
 def run_plan(
@@ -181,11 +243,10 @@ def run_plan(
     if say is None:
         report.notes = [*lines, *report.notes]
     report.notes += _mixed(report.uri, list(plan.collections), config)
-    if not any(isinstance(files, DicomSource) for files in plan.collections.values()):
-        try:
-            _keep_left_out(report.uri, plan, config)
-        except RadioloaderError as error:  # what was ingested is there, and its report must not be lost
-            report.notes.append(f"what was left out could not be noted in the store: {error}")
+    try:
+        _keep_left_out(report.uri, plan, config)
+    except RadioloaderError as error:  # what was ingested is there, and its report must not be lost
+        report.notes.append(f"what was left out could not be noted in the store: {error}")
     return report
 
 
@@ -217,19 +278,21 @@ def _keep_left_out(uri: str, plan: LayoutPlan, config: StorageConfig | None) -> 
     """Note in the store what was left out, and forget what an earlier ingest of the same folder left out."""
     found = [Problem(LEFT_OUT, "", path, reason) for path, reason in plan.left_out]
     found += [
-        Problem(
-            LEFT_OUT,
-            "",
-            f"{plan.root}: {ending}",
-            f"no volumes, by their names ({count} of this kind)",
-        )
+        Problem(NO_VOLUME, "", f"{plan.root}: {ending}", f"no volumes, by their names ({count} of this kind)")
         for ending, count in plan.strangers.items()
     ]
-    store = Store.open(uri, config=config)
     inside = (os.path.join(plan.root, ""), f"{plan.root}:")
+    if plan.layout == "dicom":  # of which no path is kept
+        found = [problem for problem in found if problem.status == LEFT_OUT]
+        inside = ("SEG files", "RTSTRUCT files")
+    store = Store.open(uri, config=config)
     with store.write() as transaction:
         known = read_problems(store, transaction.commits)
-        before = [problem for problem in known if problem.status == LEFT_OUT and problem.source.startswith(inside)]
+        before = [
+            problem
+            for problem in known
+            if problem.status in (LEFT_OUT, NO_VOLUME) and problem.source.startswith(inside)
+        ]
         change_problems(store, transaction, found, before)
         if transaction.pending:
             transaction.commit("files that were left out", {"left_out": len(found)})

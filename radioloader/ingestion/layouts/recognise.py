@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from radioloader.errors import ConfigError
 from radioloader.ingestion.discover import is_label_name
 from radioloader.ingestion.layouts import bids, decathlon, dicom, folders, manifest, nnunet
+from radioloader.ingestion.layouts._challenge import IMAGES, LABELS
 from radioloader.ingestion.layouts.plan import LayoutPlan, some
 from radioloader.ingestion.layouts.tree import Tree
 from radioloader.ingestion.naming import file_stem
@@ -66,13 +67,18 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
         matcher, planner = _MATCHERS[layout]
         why = matcher(tree)
         if why is None:
-            raise ConfigError(f"{path} does not look like {layout}: {_seen(tree)}\n{_choices(path, tree)}")
+            others = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN])
+            hint = f"; it looks like {', '.join(others)}" if others else ""
+            raise ConfigError(f"{path} does not look like {layout}{hint}: {_seen(tree)}\n{_choices(path, tree)}")
         return planner(tree, why)
     # What has a convention of its own is not a plain folder, though it may look like one.
     found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN]) or _matching(tree, _PLAIN)
     if len(found) == 1:
         name, why = next(iter(found.items()))
-        return _MATCHERS[name][1](tree, why)
+        plan = _MATCHERS[name][1](tree, why)
+        if above := _above(path):
+            plan.notes.append(above.removeprefix("; "))
+        return plan
     if found:
         reasons = "\n".join(f"  --layout {name}: {why}" for name, why in found.items())
         raise ConfigError(f"{path} may be several things; say which:\n{reasons}")
@@ -80,7 +86,7 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
     if inner:
         listed = "\n".join(f"  {os.path.join(path, name)}: {sub}" for name, sub in list(inner.items())[:10])
         raise ConfigError(f"{path} is no dataset itself, but there are some in it; give one of them:\n{listed}")
-    raise ConfigError(f"{path} is of no layout that is known: {_seen(tree)}\n{_choices(path, tree)}")
+    raise ConfigError(f"{path} is of no layout that is known{_above(path)}: {_seen(tree)}\n{_choices(path, tree)}")
 
 
 def _matching(tree: Tree, names: Iterable[str]) -> dict[str, str]:
@@ -90,12 +96,23 @@ def _matching(tree: Tree, names: Iterable[str]) -> dict[str, str]:
 
 
 def _inner(path: str, name: str) -> str | None:
-    """The layout of a folder within, of those that have a convention."""
+    """The layout of a folder within; of plain ones, only where it has folders of its own: else it may be a subject's."""
     folder = os.path.join(path, name)
     if name.startswith(".") or not os.path.isdir(folder):
         return None
     tree = Tree(folder)
-    return next((kind for kind in ("nnunet", "decathlon", "bids") if _MATCHERS[kind][0](tree)), None)
+    found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN])
+    if not found and set(tree.folders) - {""}:
+        found = _matching(tree, _PLAIN)
+    return next(iter(found), None)
+
+
+def _above(path: str) -> str:
+    """A hint where only a part of a dataset was given."""
+    folder, name = os.path.split(path)
+    part = name.startswith(("sub-", "ses-")) or name in (*IMAGES, *LABELS)
+    found = _matching(Tree(folder), [name for name in _MATCHERS if name not in (*_PLAIN, "dicom")]) if part else {}
+    return f"; the folder above, {folder}, is a dataset: {', '.join(found)}" if found else ""
 
 
 def _seen(tree: Tree) -> str:
@@ -115,8 +132,18 @@ def _seen(tree: Tree) -> str:
 
 def _choices(path: str, tree: Tree) -> str:
     stems = Counter(os.path.basename(name) for name in tree.volumes)
-    common = [name for name, count in stems.most_common(4) if count > 1]
-    if common:  # such as s0001/ct.nii.gz
+    common = [name for name, count in stems.most_common(4) if 2 * count >= len(tree.folders) > 2]
+    endings = Counter(
+        os.path.basename(name).rpartition("_")[2] for name in tree.volumes if "_" in os.path.basename(name)
+    )
+    if not common and set(tree.folders) == {""}:
+        shared = [ending for ending, count in endings.most_common(4) if count > 1 and not ending[:1].isdigit()]
+        examples = [(file_stem(ending), os.path.join(path, f"*_{ending}")) for ending in shared]
+    else:
+        examples = []
+    if examples:
+        pass
+    elif common:  # such as s0001/ct.nii.gz
         examples = [(re.sub(r"[^A-Za-z0-9]+", "_", file_stem(name)), os.path.join(path, "**", name)) for name in common]
     else:
         below = "*" if "" in tree.folders else "**/*"

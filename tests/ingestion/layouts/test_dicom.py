@@ -44,15 +44,19 @@ def test_modalities_and_the_only_structure_become_collections(root: Path, tmp_pa
     assert store.problems() == []
 
 
-def test_several_structures_are_for_the_user_to_choose(root: Path) -> None:
+def test_several_structures_are_for_the_user_to_choose(root: Path, tmp_path: Path) -> None:
     grid = grid_of(root / "a" / "ct")
     write_rtstruct(root / "a" / "rs2", grid, {"PTV": [on_slice(grid, 2, BOX)], "Lung": [on_slice(grid, 3, BOX)]})
     plan = recognise(root)
     assert plan.labels == {}
     assert (
         "2 RTSTRUCT files outline 3 structures: 'GTV' (1), 'Lung' (1), 'PTV' (1). Which of them are which class you must say: "
-        f"--label NAME={root} --structure 'PATTERN=CLASS'"
+        f"add --label NAME={root} --structure 'PATTERN=CLASS' to the command below"
     ) in plan.notes
+    assert rl.ingest_layout(tmp_path / "store", root, workers=1).ok
+    assert [(p.status, p.source, p.reason) for p in rl.open(tmp_path / "store").problems()] == [
+        ("left out", "RTSTRUCT files", "2 files with several structures, whose classes were not told")
+    ]
 
 
 def test_collections_are_chosen_by_name(root: Path, tmp_path: Path) -> None:

@@ -114,10 +114,14 @@ def test_derivatives_without_a_pipeline_and_off_the_grid_do_not_touch_the_raw_da
 
 
 def test_dicom_beside_nifti_is_asked(tmp_path: Path) -> None:
-    series(tmp_path / "x" / "dicom", 0)
+    series(tmp_path / "x", 0)
     trees.write(tmp_path / "x" / "mask.nii.gz", trees.classes(1))
     with pytest.raises(ConfigError, match="it holds DICOM files and 1 NIfTI files"):
         recognise(tmp_path / "x")
+    series(tmp_path / "y" / "dicom", 0)
+    trees.write(tmp_path / "y" / "mask.nii.gz", trees.classes(1))
+    with pytest.raises(ConfigError, match=r"give one of them:\n  .*/y/dicom: dicom"):
+        recognise(tmp_path / "y")
 
 
 def test_names_of_other_files_and_folders_are_not_kept(tmp_path: Path) -> None:
@@ -246,3 +250,39 @@ def test_nnunet_with_labels_that_are_named_as_channels_is_asked(tmp_path: Path) 
         path.rename(path.with_name(path.name.replace(".nii.gz", "_0000.nii.gz")))
     with pytest.raises(ConfigError, match="is of no layout that is known"):
         recognise(root)
+
+
+def test_parts_of_a_dataset_point_to_it(tmp_path: Path) -> None:
+    root = trees.nnunet(tmp_path / "x", channels=("T1w", "T2w"))
+    with pytest.raises(ConfigError, match=f"the folder above, {root}, is a dataset: nnunet"):
+        recognise(root / "imagesTr")
+    single = trees.decathlon(tmp_path / "y", described=False)
+    assert recognise(single / "imagesTr").notes[-1] == f"the folder above, {single}, is a dataset: decathlon"
+    with pytest.raises(ConfigError, match="does not look like nnunet; it looks like decathlon: it holds"):
+        recognise(single, "nnunet")
+
+
+def test_all_kinds_of_datasets_in_a_folder_are_listed(tmp_path: Path) -> None:
+    series(tmp_path / "all" / "clinic", 0)
+    trees.bids(tmp_path / "all" / "study")
+    trees.plain(tmp_path / "all" / "other", {"T1w": ["a.nii.gz"], "seg": ["a.nii.gz"]})
+    with pytest.raises(ConfigError) as caught:
+        recognise(tmp_path / "all")
+    for name, layout in (("clinic", "dicom"), ("study", "bids"), ("other", "folders")):
+        assert f"{tmp_path}/all/{name}: {layout}" in str(caught.value)
+
+
+def test_python_spells_its_options_out(tmp_path: Path) -> None:
+    root = trees.decathlon(tmp_path / "x", described=False, tested=False)
+    said: list[str] = []
+    rl.ingest_layout(
+        tmp_path / "s", root, orientation="RAS", grid_tolerance_mm=0.0, workers=1, strict=True, say=said.append
+    )
+    assert sorted(said[-1].split(" --")[-4:]) == ["grid-tolerance 0.0", "orientation RAS", "strict", "workers 1"]
+
+
+def test_a_changed_kind_is_told_and_one_name_is_enough(tmp_path: Path) -> None:
+    root = trees.plain(tmp_path / "x", {"T1w": ["a.nii.gz"], "seg": ["a.nii.gz"]})
+    plan = rl.plan_layout(root, images="seg")
+    assert plan.notes[-1] == "'seg' holds labels, going by its name or the layout, and is taken as images, as told"
+    assert list(plan.images) == ["seg"]
