@@ -36,15 +36,16 @@ def glance(known: Any) -> list[str]:
 
 
 def _problems(known: Any) -> list[str]:
-    if not known.problems:
+    if not known.failed and not known.left_out:
         return []
-    return [f"not in the store: {len(known.failed)} failed, {len(known.left_out)} left out"]
+    numbers = f"{len(known.failed)} failed, {len(known.left_out)} left out"
+    return [f"not in the store: {numbers}; radioloader report says which and why"]
 
 
 def _collection(facts: Any) -> list[str]:
     import numpy as np
 
-    from radioloader.overview.facts import class_names
+    from radioloader.overview.facts import class_ml, region_ml
     from radioloader.overview.wording import figure
 
     if facts.kind == "image":
@@ -53,15 +54,20 @@ def _collection(facts: Any) -> list[str]:
             return [f"{facts.name}: no finite voxels"]
         low, high, mean = facts.low[finite].min(), facts.high[finite].max(), np.median(facts.mean[finite])
         return [f"{facts.name}: values {figure(low)} to {figure(high)}, median of the means {figure(mean)}"]
-    names = class_names(facts)
-    parts = []
-    for value in facts.class_values[:_CLASSES]:
-        ml = facts.class_ml(value)
-        parts.append(f"{names[value]} in {int((ml > 0).sum())}, median {figure(float(np.median(ml[ml > 0])))} ml")
-    more = len(facts.class_values) - _CLASSES
+    every = class_ml(facts)
+    parts = [_ml(f"class {name}", ml, len(facts)) for name, ml in every[:_CLASSES]]
+    parts += [f"and {len(every) - _CLASSES} more classes"] if len(every) > _CLASSES else []
+    parts += [_ml(f"region {name}", ml, len(facts)) for name, ml in region_ml(facts)[:_CLASSES]]
     empty = int((facts.nonzero == 0).sum())
-    return [
-        f"{facts.name}: {'class ' if len(parts) == 1 else 'classes ' if parts else ''}{'; '.join(parts) or 'no class counted'}"
-        + (f"; and {more} more classes" if more > 0 else "")
-        + (f"; {empty} empty" if empty else "")
-    ]
+    parts += [f"{empty} empty"] if empty else []
+    return [f"{facts.name}: {'; '.join(parts) or 'no class counted'}"]
+
+
+def _ml(name: str, ml: Any, volumes: int) -> str:
+    import numpy as np
+
+    from radioloader.overview.wording import count, figure
+
+    there = ml[ml > 0]
+    median = f", median {figure(float(np.median(there)))} ml" if there.size else ""
+    return f"{name} in {there.size:,} of {count(volumes, 'volume')}{median}"

@@ -13,18 +13,19 @@ from typing import Any
 
 from radioloader._checks import as_whole
 from radioloader.config import StorageConfig, available_cores
-from radioloader.overview.contents import named
+from radioloader.container.radiobject import RadiObject
+from radioloader.overview.contents import legends, named
 from radioloader.overview.context import page_context
-from radioloader.overview.look import Look, Viewer
+from radioloader.overview.look import CLASSES_SHOWN, Look, Viewer
 from radioloader.overview.page import PICTURES_A_CHUNK, embed, picture_chunks, write_page
-from radioloader.overview.pairing import Entry, Place, evenly, pair
+from radioloader.overview.pairing import Entry, Place, evenly
 from radioloader.overview.pictures import MIME
 from radioloader.overview.progress import Bar
 from radioloader.overview.rows import table
+from radioloader.overview.source import snapshot_of
 from radioloader.overview.survey import Survey, survey
 from radioloader.overview.wording import count
 from radioloader.storage.reader import VolumeReader
-from radioloader.storage.snapshot import Snapshot
 
 __all__ = ["CohortReport", "report"]
 
@@ -77,7 +78,7 @@ class CohortReport:
 
 
 def report(
-    uri: str | os.PathLike[str],
+    uri: str | os.PathLike[str] | RadiObject,
     out: str | os.PathLike[str],
     *,
     title: str | None = None,
@@ -92,32 +93,33 @@ def report(
     Counts, geometry, classes, outliers and duplicates come from the catalog; voxels are read for percentiles, histograms and pictures.
 
     Args:
-        uri: The store: a path, or ``s3://bucket/prefix``.
+        uri: The store: a path, ``s3://bucket/prefix``, or a :class:`~radioloader.RadiObject`, such as a selection of subjects, which are
+            then compared among themselves.
         out: Folder for ``index.html``; made where it is missing, other files in it are left alone.
         title: Of the page; None takes the store's name.
         pictures: Whether to make pictures, of which the page is patient data.
         most: Images (or labels without one) whose voxels are read, at most: outliers first, then evenly spread ones.
         workers: Threads; None takes all cores.
         progress: Whether to show progress on stderr.
-        config: Access to the store; None takes the process's defaults.
+        config: Access to the store; None takes the process's defaults. An opened store keeps its own.
 
     Raises:
         StoreNotFoundError, NotAStoreError, StoreVersionError: The store cannot be opened.
         ReadError: Its catalog cannot be read. A volume that cannot be read is a line in the report.
-        ConfigError: ``out`` cannot be written, or an argument is not allowed.
+        ConfigError: ``out`` cannot be written, ``uri`` is no store, or an argument is not allowed.
     """
     started = time.monotonic()
     most = as_whole(most, "most", minimum=0)
     threads = available_cores() if workers is None else as_whole(workers, "workers", minimum=1)
-    snapshot = Snapshot.open(uri, config=config)
+    snapshot = snapshot_of(uri, config)
     known = survey(snapshot)
-    entries = pair(dict(known.cohort))
+    entries = known.entries
     flags = _flags(known, entries, {})
     chosen = _choose(entries, flags, most)
     user = snapshot.metadata()
     columns = (user, snapshot.subject_ids)
-    # The table leaves its room; what voxels will add to it is about 100 bytes a row.
-    room = _PAGE_BYTES - len(json.dumps(table(known.cohort, entries, {}, flags, *columns))) - 100 * len(entries)
+    # The table leaves its room; what voxels and legends will add to it is about 150 bytes a row.
+    room = _PAGE_BYTES - len(json.dumps(table(known.cohort, entries, {}, flags, *columns))) - 150 * len(entries)
     each = min(_PICTURE_BYTES, max(room, _LEAST_PICTURES) * 3 // 4 // max(len(chosen), 1)) if pictures else None
     with VolumeReader(snapshot.store.config) as reader:
         viewer = Viewer(snapshot, known.cohort, reader)
@@ -137,7 +139,15 @@ def report(
             unreadable=unreadable,
             left_out=found.pop("left_out"),
             pictures=pictures,
-            data=embed({**found, "mime": MIME, "chunk": PICTURES_A_CHUNK, "pictures": bool(drawn)}),
+            data=embed(
+                {
+                    **found,
+                    "legends": legends(known.cohort),
+                    "mime": MIME,
+                    "chunk": PICTURES_A_CHUNK,
+                    "pictures": bool(drawn),
+                }
+            ),
         ),
         picture_chunks(drawn),
     )
@@ -163,18 +173,19 @@ def _flags(known: Survey, entries: Sequence[Entry], unreadable: Mapping[Place, s
     for group in known.duplicates:
         for place in group:
             other = group[1] if place == group[0] else group[0]
-            more = f" and {len(group) - 2} more" if len(group) > 2 else ""
-            same[place] = f"the same as {named(known.cohort, other)}{more}"
+            more = f" and {count(len(group) - 2, 'other')}" if len(group) > 2 else ""
+            same[place] = f"same voxels as {named(known.cohort, other)}{more}"
     flags = []
     for entry in entries:
         reasons: dict[str, str] = {}
         for place in entry.volumes:
             own = [*known.outliers.get(place, [])]
             own += [f"cannot be read: {unreadable[place]}"] if place in unreadable else []
-            own += [same[place]] if place in same else []
+            # A label may lie on the grids of several images, and would be told in the row of each; the section Duplicates has it once.
+            own += [same[place]] if place in same and place == entry.volumes[0] else []
             prefix = "" if place == entry.volumes[0] else f"{place[0]}: "
             for reason in own:
-                # An image and the labels on its grid share spacing, extent and orientation; how many others there are may differ.
+                # An image and the labels on its grid may share the verdict on their geometry; how many others there are may differ.
                 reasons.setdefault(reason.partition(",")[0], prefix + reason)
         flags.append(list(reasons.values()))
     return flags
@@ -227,4 +238,7 @@ def _number_pictures(
             label = viewer.shown_label(entries[number])
             if label is not None:
                 row["l"] = label[0]
+                classes = viewer.classes_of(label)
+                row["c"] = classes[:CLASSES_SHOWN]
+                row["m"] = len(classes) - len(row["c"])
     return drawn

@@ -15,6 +15,8 @@ __all__ = ["histogram", "histogram_svg", "share_svg"]
 
 _BINS = 64
 _WIDTH, _HEIGHT = 640, 150
+_EDGE = 0.03
+"""Share of the axis at its ends where a figure in the middle of its mark would stick out."""
 _TAIL = 0.1
 """Percent of the values at each end that the axis may leave out: one bright voxel would else be all that is seen."""
 
@@ -22,10 +24,12 @@ _TAIL = 0.1
 def histogram(
     samples: Sequence[npt.NDArray[np.float32]],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """Shares (64,) of the values of several volumes, each of the same weight, the edges (65,) of their bins, and how many volumes the
-    edges are not made for, because their values lie far from all others'.
+    """Shares (bins,) of the values of several volumes, each of the same weight, the edges (bins + 1,) of their bins, and how many volumes
+    the edges are not made for, because their values lie far from all others'.
 
-    Values beyond the edges, 0.1 percent at each end at most of the volumes that the edges are made for, are counted in the outer bins.
+    There are 64 bins; where all values are whole numbers, at most 64, each of the same whole number of them, with edges halfway between
+    two: else one bin would hold one of them more than the next. Values beyond the edges, 0.1 percent at each end at most of the volumes
+    that the edges are made for, are counted in the outer bins.
 
     Args:
         samples: (n,) values of each volume.
@@ -39,12 +43,17 @@ def histogram(
     like: npt.NDArray[np.bool_] = np.all(far <= FAR, axis=0)
     pooled = np.concatenate([sample for sample, usual in zip(filled, like, strict=True) if usual] or filled)
     low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, _BINS + 1)
-    shares = np.zeros(_BINS)
+    if all((sample == np.rint(sample)).all() for sample in filled):
+        low, high = np.floor(low), np.ceil(high)
+        width = np.ceil((high - low + 1) / _BINS)
+        edges = low - 0.5 + width * np.arange(np.ceil((high - low + 1) / width) + 1)
+    else:
+        if low == high:
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, _BINS + 1)
+    shares = np.zeros(len(edges) - 1)
     for sample in filled:
-        counts, _ = np.histogram(np.clip(sample, low, high), edges)
+        counts, _ = np.histogram(np.clip(sample, edges[0], edges[-1]), edges)
         shares += counts / sample.size
     return shares / len(filled), edges, int((~like).sum())
 
@@ -66,20 +75,39 @@ def histogram_svg(shares: npt.NDArray[np.float64], edges: npt.NDArray[np.float64
         for place, height in enumerate((np.sqrt(shares) / top * _HEIGHT).tolist())
         if height > 0
     )
+    first, last = float(edges[0]), float(edges[-1])
+    whole = _is_whole(edges)
+    wanted = [first + share * (last - first) for share in (0, 0.25, 0.5, 0.75, 1)]
+    marks = sorted({min(max(round(mark), first + 0.5), last - 0.5) for mark in wanted}) if whole else wanted
     ticks = Markup("").join(
         Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-            f"{share * _WIDTH:.0f}", _HEIGHT + 18, anchor, figure(float(edges[0] + share * (edges[-1] - edges[0])))
+            f"{(mark - first) / (last - first) * _WIDTH:.0f}",
+            _HEIGHT + 18,
+            "start"
+            if (mark - first) / (last - first) < _EDGE
+            else "end"
+            if (last - mark) / (last - first) < _EDGE
+            else "middle",
+            figure(mark),
         )
-        for share, anchor in ((0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1, "end"))
+        for mark in marks
     )
     mode = int(np.argmax(shares))
+    # Of whole numbers the first and the last that a bar holds.
+    inset = 0.5 if whole else 0.0
+    low, high = figure(float(edges[mode]) + inset), figure(float(edges[mode + 1]) - inset)
     said = (
-        f"Histogram of {what}, from {figure(float(edges[0]))} to {figure(float(edges[-1]))}; most frequent "
-        f"{figure(float(edges[mode]))} to {figure(float(edges[mode + 1]))}, {shares[mode]:.1%} of the voxels"
+        f"Histogram of {what}, from {figure(first + inset)} to {figure(last - inset)}; most frequent "
+        f"{low if low == high else f'{low} to {high}'}, {shares[mode]:.1%} of the voxels"
     )
     return Markup(
         '<svg class="histogram" viewBox="0 0 {} {}" role="img" aria-label="{}">{}<path d="M0 {}H{}"></path>{}</svg>'
     ).format(_WIDTH, _HEIGHT + 24, said, bars, f"{_HEIGHT + 0.5}", _WIDTH, ticks)
+
+
+def _is_whole(edges: npt.NDArray[np.float64]) -> bool:
+    """Whether bins are those of whole numbers, with edges halfway between two."""
+    return bool((edges - 0.5 == np.rint(edges - 0.5)).all())
 
 
 def share_svg(share: float, colour: str) -> Markup:

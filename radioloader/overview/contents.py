@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.overview.charts import histogram, histogram_svg, share_svg
-from radioloader.overview.facts import CollectionFacts, class_names
+from radioloader.overview.facts import CollectionFacts, class_names, region_ml
 from radioloader.overview.measure import PERCENTILES, Measured
 from radioloader.overview.pairing import Place
 from radioloader.overview.pictures import class_colours
 from radioloader.overview.wording import figure, listed, shape_text, spacing_text, tally
 
-__all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "named"]
+__all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "legends", "named"]
 
 _CLASSES_SHOWN = 60
 _MEMBERS_SHOWN = 20
@@ -91,12 +91,10 @@ def _label(facts: CollectionFacts) -> dict[str, Any]:
         _class(name, facts.class_ml(value), sums[value], foreground, voxels, colours.get(value))
         for value, name in list(names.items())[:_CLASSES_SHOWN]
     ]
-    for name, values in facts.info.classes.items():
-        if len(values) > 1:
-            ml = np.sum([facts.class_ml(value) for value in values if value], axis=0)
-            total = sum(sums.get(value, 0.0) for value in values)
-            members = "+".join(map(str, values))
-            rows.append(_class(f"{members} ({name})", np.asarray(ml), total, foreground, voxels, None))
+    regions = [values for values in facts.info.classes.values() if len(values) > 1]
+    for (name, ml), values in zip(region_ml(facts), regions, strict=True):
+        total = sum(sums.get(value, 0.0) for value in values)
+        rows.append(_class(name, ml, total, foreground, voxels, None))
     return {
         "name": facts.name,
         "volumes": len(facts),
@@ -123,6 +121,15 @@ def _class(
         "foreground": f"{share:.1%}",
         "bar": share_svg(share, colour or "#888888"),
         "all": f"{voxels / every:.3%}" if every else "-",
+    }
+
+
+def legends(cohort: Mapping[str, CollectionFacts]) -> dict[str, dict[int, list[str]]]:
+    """Of each label collection, name and colour of each class."""
+    return {
+        facts.name: {value: [name, colours[value]] for value, name in class_names(facts).items() if value in colours}
+        for facts in cohort.values()
+        if facts.kind == "label" and (colours := class_colours(facts.class_values))
     }
 
 

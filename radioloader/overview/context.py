@@ -15,8 +15,9 @@ from radioloader.overview.measure import SAMPLE, WHOLE, Measured
 from radioloader.overview.outliers import RULES
 from radioloader.overview.pairing import Entry, Place
 from radioloader.overview.pictures import CT_WINDOW, PALETTE
+from radioloader.overview.source import SubjectsSnapshot
 from radioloader.overview.survey import Survey
-from radioloader.overview.wording import listed
+from radioloader.overview.wording import count, listed
 from radioloader.storage.snapshot import Snapshot
 
 __all__ = ["page_context"]
@@ -114,6 +115,8 @@ def page_context(
         "duplicates": duplicate_groups(known.cohort, known.duplicates),
         "failed": known.failed,
         "left_out": known.left_out,
+        "no_volumes": known.no_volumes,
+        "part_of": _part_of(snapshot),
         "shown": _SHOWN,
         "picture_notes": _picture_notes(len(entries), len(looks), pictures),
         "rules": RULES,
@@ -129,6 +132,13 @@ def page_context(
         ][: -_VERSIONS - 1 : -1],
         "data": data,
     }
+
+
+def _part_of(snapshot: Snapshot) -> str:
+    """That the page is of some of a store's subjects; empty where it is of all."""
+    if not isinstance(snapshot, SubjectsSnapshot):
+        return ""
+    return f"{len(snapshot.subject_ids):,} of its {count(len(snapshot.whole.subject_ids), 'subject')}"
 
 
 def _version() -> str:

@@ -15,7 +15,17 @@ from radioloader.storage.catalog import CollectionInfo, VolumeIndex
 from radioloader.storage.foreground import class_voxels
 from radioloader.storage.snapshot import Snapshot
 
-__all__ = ["AXES", "CollectionFacts", "class_names", "duplicates", "missing_values", "read_facts", "without_volume"]
+__all__ = [
+    "AXES",
+    "CollectionFacts",
+    "class_ml",
+    "class_names",
+    "duplicates",
+    "missing_values",
+    "read_facts",
+    "region_ml",
+    "without_volume",
+]
 
 AXES = ("left-right", "back-front", "foot-head")
 """The anatomical axes, in the order in which anatomical columns have them."""
@@ -164,6 +174,20 @@ def class_names(facts: CollectionFacts) -> dict[int, str]:
     single = {values[0]: name for name, values in facts.info.classes.items() if len(values) == 1}
     every = sorted({*facts.class_values, *(value for value in single if value)})
     return {value: f"{value} ({single[value]})" if value in single else str(value) for value in every}
+
+
+def class_ml(facts: CollectionFacts) -> list[tuple[str, Floats]]:
+    """Of each class its number with its name, such as ``"1 (liver)"``, and (n,) its volume in ml; see :meth:`CollectionFacts.class_ml`."""
+    return [(name, facts.class_ml(value)) for value, name in class_names(facts).items()]
+
+
+def region_ml(facts: CollectionFacts) -> list[tuple[str, Floats]]:
+    """Of each named region of several classes its classes with its name, such as ``"1+2 (whole)"``, and (n,) its volume in ml."""
+    return [
+        (f"{'+'.join(map(str, values))} ({name})", np.sum([facts.class_ml(value) for value in values if value], axis=0))
+        for name, values in facts.info.classes.items()
+        if len(values) > 1
+    ]
 
 
 def duplicates(cohort: dict[str, CollectionFacts]) -> list[list[tuple[str, int]]]:

@@ -15,7 +15,10 @@ from radioloader.overview.planes import Plane, middle_of, planes
 from radioloader.storage.reader import VolumeReader, unshared
 from radioloader.storage.snapshot import Snapshot
 
-__all__ = ["Look", "Viewer", "window_of"]
+__all__ = ["CLASSES_SHOWN", "Look", "Viewer", "window_of"]
+
+CLASSES_SHOWN = 12
+"""Classes that the legend of a picture names, at most."""
 
 _CT_NAME = re.compile(r"(^|[^a-z])ct([^a-z]|$)", re.IGNORECASE)
 _CT_BELOW = -500.0
@@ -99,6 +102,11 @@ class Viewer:
         """Colour of each class of the label that is drawn, the same for the whole collection."""
         shown = self.shown_label(entry)
         return {} if shown is None else class_colours(self.cohort[shown[0]].class_values)
+
+    def classes_of(self, label: Place) -> list[int]:
+        """The classes that a label volume has, other than the background; those of maps with very many classes are not known."""
+        places, values, voxels = self.cohort[label[0]].class_rows
+        return [int(value) for value in values[(places == label[1]) & (values != 0) & (voxels > 0)]]
 
     def window(self, entry: Entry, measured: Measured | None) -> tuple[float, float]:
         """See :func:`window_of`; of a label alone (0, 1)."""

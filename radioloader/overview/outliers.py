@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ RULES = (
     f"volumes are compared as logarithms. The divisor is at least {_SPACING_FLOOR:g} for spacings, {_EXTENT_FLOOR:g} for extents, "
     f"{_VOLUME_FLOOR:g} for volumes (5 times that is a factor of {np.exp(FAR * _SPACING_FLOOR):.2g}, {np.exp(FAR * _EXTENT_FLOOR):.2g} and "
     f"{np.exp(FAR * _VOLUME_FLOOR):.2g}), and {_INTENSITY_FLOOR:g} of the median standard deviation of a volume's voxels for intensities.",
+    "Spacing, extent and orientation of a label on the grid of an image are the image's, and are judged there; other labels are "
+    "compared among themselves.",
 )
 """The rules in words, for the page."""
 
@@ -57,11 +59,27 @@ def robust_z(values: Floats, floor: float) -> tuple[float, Floats]:
     return median, np.where(np.isfinite(values), (values - median) / spread, np.nan)
 
 
-def find_outliers(facts: CollectionFacts) -> dict[int, list[str]]:
-    """Reasons why volumes are odd, by place in ``facts``; places that are not in it are as the others are."""
+def find_outliers(facts: CollectionFacts, on_image: Collection[int] = ()) -> dict[int, list[str]]:
+    """Reasons why volumes are odd, by place in ``facts``; places that are not in it are as the others are.
+
+    Args:
+        facts: The collection.
+        on_image: Places of labels that lie on an image's grid. The image is judged already: their spacing, extent and orientation are not,
+            nor do those of other labels count beside them, as a collection may hold labels of CT and of PET.
+    """
+    own = np.array([place not in on_image for place in range(len(facts))], np.bool_)
     found: dict[int, list[str]] = {}
-    for rule in (_damaged, _geometry, _minority, _lengths, _intensities, _classes):
-        for place, reason in rule(facts):
+    rules: list[Callable[[], Found]] = [
+        lambda: _damaged(facts),
+        lambda: _geometry(facts),
+        lambda: _orientation(facts, own),
+        lambda: _minority(facts),
+        lambda: _lengths(facts, own),
+        lambda: _intensities(facts),
+        lambda: _classes(facts),
+    ]
+    for rule in rules:
+        for place, reason in rule():
             found.setdefault(place, []).append(reason)
     return dict(sorted(found.items()))
 
@@ -80,13 +98,15 @@ def _geometry(facts: CollectionFacts) -> Found:
             yield place, f"geometry {verdict.describe()}"
 
 
+def _orientation(facts: CollectionFacts, own: npt.NDArray[np.bool_]) -> Found:
+    places = np.flatnonzero(own)
+    for place, value, usual, number in _odd_ones(facts.axcodes[own]):
+        yield int(places[place]), f"orientation {value}, {number} of {len(places)} are {usual}"
+
+
 def _minority(facts: CollectionFacts) -> Found:
     axes = np.where(facts.index.shapes[:, 3] > 0, "4D", "3D")
-    columns: list[tuple[str, npt.NDArray[Any]]] = [
-        ("orientation ", facts.axcodes),
-        ("dtype ", facts.dtypes),
-        ("", axes),
-    ]
+    columns: list[tuple[str, npt.NDArray[Any]]] = [("dtype ", facts.dtypes), ("", axes)]
     for what, column in columns:
         for place, value, usual, number in _odd_ones(column):
             yield place, f"{what}{value}, {number} of {len(facts)} are {usual}"
@@ -108,13 +128,13 @@ def _odd_ones(values: npt.NDArray[Any]) -> Iterator[tuple[int, str, str, int]]:
         yield place, str(values[place]), str(usual), number
 
 
-def _lengths(facts: CollectionFacts) -> Found:
+def _lengths(facts: CollectionFacts, own: npt.NDArray[np.bool_]) -> Found:
     for axis, name in enumerate(AXES):
         for what, column, floor in (
             ("spacing", facts.anatomical_spacings, _SPACING_FLOOR),
             ("extent", facts.extents, _EXTENT_FLOOR),
         ):
-            for place, _, median in _far(column[:, axis], floor, logarithm=True):
+            for place, _, median in _far(np.where(own, column[:, axis], np.nan), floor, logarithm=True):
                 yield place, f"{what} {name} {figure(column[place, axis])} mm, median {figure(median)} mm"
 
 

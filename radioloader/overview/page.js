@@ -46,11 +46,30 @@
     return "Axial, coronal and sagittal plane of " + name + (row.l ? " with label " + row.l : "");
   };
 
+  const swatch = (colour) => {
+    const square = make("span", undefined, { className: "swatch" });
+    square.style.backgroundColor = colour;
+    square.setAttribute("aria-hidden", "true");
+    return square;
+  };
+  const legend = (row) => {
+    const list = at("legend"), names = data.legends[row.l] ?? {};
+    list.replaceChildren();
+    for (const value of row.c ?? []) {
+      const item = make("li");
+      item.append(swatch(names[value][1]), row.l + " " + names[value][0]);
+      list.append(item);
+    }
+    if (row.m) list.append(make("li", "and " + row.m + " more classes"));
+    list.hidden = !list.children.length;
+  };
+
   const open = (row) => {
     at("dialog-h").textContent = row.v[subject] + ", " + row.v[collection];
     const image = dialog.querySelector("img");
     image.src = picture(row.p);
     image.alt = described(row);
+    legend(row);
     const list = dialog.querySelector("dl");
     list.replaceChildren();
     const add = (name, value) => {
@@ -154,6 +173,15 @@
     if (state.sort !== null) shown = shown.slice().sort(compare(state.sort));
   };
 
+  // Containers that hold more than they show say so: with a shadow, and the large one in words too.
+  const hint = () => {
+    for (const box of document.querySelectorAll(".wide")) {
+      const rest = box.scrollWidth - box.clientWidth;
+      box.classList.toggle("before", rest > 1 && box.scrollLeft > 1);
+      box.classList.toggle("after", rest > 1 && box.scrollLeft < rest - 1);
+      if (box.id === "scroller") at("hint").hidden = rest <= 1;
+    }
+  };
   const number = (value) => value.toLocaleString("en");
 
   const update = (again) => {
@@ -173,6 +201,7 @@
     at("page").textContent = "Page " + number(state.page + 1) + " of " + number(pages);
     at("back").disabled = state.page === 0;
     at("next").disabled = state.page === pages - 1;
+    hint();
   };
 
   for (const name of [...new Set(rows.map((row) => row.v[collection]))].sort(order.compare)) {
@@ -204,5 +233,7 @@
       at("choose").querySelector("summary").focus();
     }
   });
+  for (const box of document.querySelectorAll(".wide")) box.addEventListener("scroll", hint, { passive: true });
+  window.addEventListener("resize", hint);
   update(true);
 })();

@@ -27,8 +27,8 @@ _SIZES = ((400, 82), (240, 78), (200, 72), (160, 66), (128, 60), (96, 50), (80, 
 """Pixels of a plane's longer side, and quality, from the best to the smallest."""
 _BYTES_A_PIXEL = 0.1
 """Of compressed pictures, about: sizes that are clearly too large are not tried."""
-_FILL = 0.3
-_GAP = 4
+_FILL = 0.2
+"""Weak, for what lies below should still be seen (the uptake of PET); the outline is opaque."""
 
 
 def class_colours(values: Sequence[int]) -> dict[int, str]:
@@ -51,13 +51,15 @@ def draw(planes: Sequence[Plane], *, window: tuple[float, float], colours: Mappi
     scale = size / max(max(plane.size_mm) for plane in planes)
     sizes = [tuple(max(8, round(side * scale)) for side in plane.size_mm) for plane in planes]
     height = max(rows for rows, _ in sizes)
-    picture = Image.new("RGB", (sum(columns for _, columns in sizes) + _GAP * (len(planes) - 1), height))
+    # So wide that letters of neighbouring planes stay apart, also where a picture is shown smaller.
+    gap = max(6, size // 25)
+    picture = Image.new("RGB", (sum(columns for _, columns in sizes) + gap * (len(planes) - 1), height))
     left = 0
     for plane, (rows, columns) in zip(planes, sizes, strict=True):
         top = (height - rows) // 2
         picture.paste(_tile(plane, (rows, columns), window, colours), (left, top))
         _letter(picture, plane.letters, (left, top, left + columns, top + rows), size)
-        left += columns + _GAP
+        left += columns + gap
     return picture
 
 
@@ -117,7 +119,8 @@ def _letter(picture: Image.Image, letters: Sequence[str], box: tuple[int, int, i
     x, y = (left + right) / 2, (top + bottom) / 2
     font = ImageFont.load_default(max(9, size // 14))
     ink = ImageDraw.Draw(picture)
-    places = (((left + 2, y), "lm"), ((right - 2, y), "rm"), ((x, top + 1), "mt"), ((x, bottom - 1), "mb"))
+    inset = max(3, size // 50)
+    places = (((left + inset, y), "lm"), ((right - inset, y), "rm"), ((x, top + 1), "mt"), ((x, bottom - 1), "mb"))
     for letter, (where, anchor) in zip(letters, places, strict=True):
         ink.text(where, letter, fill="#FFFFFF", stroke_width=1, stroke_fill="#000000", font=font, anchor=anchor)
 

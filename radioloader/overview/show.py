@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
+from radioloader.container.radiobject import RadiObject
 from radioloader.errors import ConfigError, KeyNotFoundError
 from radioloader.overview.facts import CollectionFacts, class_names, read_facts
-from radioloader.overview.look import Viewer
+from radioloader.overview.look import CLASSES_SHOWN, Viewer
 from radioloader.overview.pairing import Entry, pair
 from radioloader.overview.pictures import class_colours, draw
+from radioloader.overview.source import snapshot_of
 from radioloader.overview.wording import figure, listed, shape_text, spacing_text
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
@@ -23,11 +25,10 @@ from radioloader.storage.snapshot import Snapshot
 __all__ = ["show"]
 
 _INK, _SOFT = "#FFFFFF", "#B8C2CE"
-_CLASSES = 12
 
 
 def show(
-    uri: str | os.PathLike[str],
+    uri: str | os.PathLike[str] | RadiObject,
     subject: str,
     out: str | os.PathLike[str] | None = None,
     *,
@@ -39,13 +40,13 @@ def show(
     """Write a PNG of the three planes of one subject, with its label in colour, the patient's left at the right.
 
     Args:
-        uri: The store: a path, or ``s3://bucket/prefix``.
+        uri: The store: a path, ``s3://bucket/prefix``, or a :class:`~radioloader.RadiObject`, such as a selection of subjects.
         subject: Id of the subject, or obs_id of one of its volumes.
         out: The PNG; None takes the name of the subject in the current folder.
         image: Collection of the image; None takes the first one that the subject has.
         label: Collection of the label; None takes the first on the image's grid that is not empty.
         size: Pixels of the longest side of a plane.
-        config: Access to the store; None takes the process's defaults.
+        config: Access to the store; None takes the process's defaults. An opened store keeps its own.
 
     Returns:
         Where the picture is.
@@ -54,10 +55,10 @@ def show(
         StoreNotFoundError, NotAStoreError, StoreVersionError: The store cannot be opened.
         KeyNotFoundError: No such subject, collection or volume.
         ReadError: A volume cannot be read.
-        ConfigError: The picture cannot be written.
+        ConfigError: The picture cannot be written, or ``uri`` is no store.
     """
     size = as_whole(size, "size", minimum=64)
-    snapshot = Snapshot.open(uri, config=config)
+    snapshot = snapshot_of(uri, config)
     for name in (image, label):
         if name is not None:
             snapshot.collection(name)
@@ -82,9 +83,9 @@ def show(
     legend = []
     if shown is not None:
         values = cohort[shown[0]].class_values
-        here = [value for value in values if cohort[shown[0]].class_voxels(value)[shown[1]]]
+        here = viewer.classes_of(shown)
         names, colours = class_names(cohort[shown[0]]), class_colours(values)
-        legend = [(f"{shown[0]} {names[value]}", colours[value]) for value in here[:_CLASSES]]
+        legend = [(f"{shown[0]} {names[value]}", colours[value]) for value in here[:CLASSES_SHOWN]]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _captioned(picture, lines, legend, size).save(path, "PNG")

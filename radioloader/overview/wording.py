@@ -38,7 +38,7 @@ def tally(values: Iterable[Any], most: int = 6) -> list[tuple[str, int]]:
     """Values with how often each occurs, the most frequent first; those after the first ``most`` as one line."""
     counted = sorted(Counter(map(str, values)).items(), key=lambda item: (-item[1], item[0]))
     rest = counted[most:]
-    return counted[:most] + ([(f"{len(rest)} others", sum(number for _, number in rest))] if rest else [])
+    return counted[:most] + ([(count(len(rest), "other"), sum(number for _, number in rest))] if rest else [])
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

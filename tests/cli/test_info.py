@@ -100,6 +100,8 @@ def test_values_classes_and_what_is_odd_at_a_glance(
         image[0, 0, 0] = 100
         label = np.zeros((4, 5, 6), np.uint8)
         label[1:3, 1:3, 1:3] = 1
+        if number == 5:
+            label[3, :3, 0] = 2
         affine = np.diag([1, 1, 5 if number == 5 else 1, 1])
         write_image(tmp_path / "images" / f"s{number}.nii.gz", image, affine)
         if number != 4:
@@ -110,7 +112,7 @@ def test_values_classes_and_what_is_odd_at_a_glance(
         tmp_path / "store",
         {"T1w": tmp_path / "images", "seg": tmp_path / "labels"},
         labels=["seg"],
-        classes={"seg": {"liver": 1}},
+        classes={"seg": {"liver": 1, "tumour": 2, "spleen": 3, "all": [1, 2]}},
         obs_meta=tmp_path / "meta.csv",
         allow_missing=True,
         workers=1,
@@ -119,8 +121,11 @@ def test_values_classes_and_what_is_odd_at_a_glance(
         monkeypatch.setattr(VolumeReader, name, None)  # no voxel is read
     out = cli("info", tmp_path / "store").out.splitlines()
     assert "T1w: values 0 to 100, median of the means 25.62" in out
-    assert "seg: class 1 (liver) in 5, median 0.008 ml" in out
+    assert (
+        "seg: class 1 (liver) in 5 of 5 volumes, median 0.008 ml; class 2 (tumour) in 1 of 5 volumes, median 0.015 ml; "
+        "class 3 (spleen) in 0 of 5 volumes; region 1+2 (all) in 5 of 5 volumes, median 0.008 ml"
+    ) in out
     assert "missing: seg 1 subject, age 1 value" in out
     assert "outliers: 1 of T1w, 1 of seg; radioloader report says why" in out
     assert "duplicates: 4 volumes in 1 group" in out
-    assert "not in the store: 1 failed, 0 left out" in out
+    assert "not in the store: 1 failed, 0 left out; radioloader report says which and why" in out

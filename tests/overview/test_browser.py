@@ -217,6 +217,48 @@ def test_the_keyboard_is_enough(visit: Callable[..., Any], of_many: Path) -> Non
     assert page.evaluate("document.activeElement.className") == "picture"
 
 
+def test_the_dialog_has_a_legend(visit: Callable[..., Any], of_planted: Path) -> None:
+    page = visit(of_planted)
+    row = page.locator("#table tbody tr").filter(has_text="s05")
+    row.locator(".picture").click()
+    assert page.locator("#legend li").all_inner_texts() == ["seg 1", "seg 2"]
+    colours = page.locator("#legend .swatch").evaluate_all(
+        "squares => squares.map((square) => getComputedStyle(square).backgroundColor)"
+    )
+    assert colours == ["rgb(230, 159, 0)", "rgb(86, 180, 233)"]
+    page.keyboard.press("Escape")
+    page.locator("#table tbody tr").filter(has_text="unlabelled").locator(".picture").click()
+    assert not page.locator("#legend").is_visible()
+
+
+def test_only_tables_scroll_sideways(visit: Callable[..., Any], of_planted: Path, of_many: Path) -> None:
+    assert visit(of_planted).locator("#hint").is_visible()  # with many columns
+    page = visit(of_many)
+    shades = "() => ['before', 'after'].filter((name) => document.getElementById('scroller').classList.contains(name))"
+    assert not page.locator("#hint").is_visible()
+    assert page.evaluate(shades) == []
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_selector("#hint:not([hidden])")
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert page.evaluate(shades) == ["after"]
+    page.locator("#scroller").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#scroller.before")
+    page.evaluate("document.getElementById('scroller').scrollLeft = 9999")
+    page.wait_for_selector("#scroller:not(.after)")
+    scroller = page.locator("#scroller")
+    assert [scroller.get_attribute(name) for name in ("tabindex", "role")] == ["0", "region"]
+    assert scroller.get_attribute("aria-label") == "Table of volumes"
+
+
+def test_cards_fill_their_rows(visit: Callable[..., Any], of_planted: Path) -> None:
+    page = visit(of_planted)
+    for width, rows in ((1280, 1), (1079, 3), (420, 3)):
+        page.set_viewport_size({"width": width, "height": 900})
+        tops = page.locator(".cards > div").evaluate_all("cards => cards.map((card) => card.offsetTop)")
+        assert sorted(tops.count(top) for top in set(tops)) == [9 // rows] * rows
+
+
 def test_names_for_screen_readers(visit: Callable[..., Any], of_planted: Path) -> None:
     page = visit(of_planted)
     problems = page.evaluate(

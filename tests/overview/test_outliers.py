@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from radioloader.overview.facts import read_facts
+import radioloader as rl
 from radioloader.overview.outliers import find_outliers, robust_z
+from radioloader.overview.survey import survey
 from radioloader.storage.snapshot import Snapshot
-from tests.overview.conftest import Made
+from tests.overview.conftest import Made, voxels
 
 
 def reasons(made: Made) -> dict[tuple[str, str], list[str]]:
+    known = survey(Snapshot.open(made.uri))
     return {
-        (name, str(facts.index.subject_ids[place])): found
-        for name, facts in read_facts(Snapshot.open(made.uri)).items()
-        for place, found in find_outliers(facts).items()
+        (name, str(known.cohort[name].index.subject_ids[place])): found
+        for (name, place), found in known.outliers.items()
     }
 
 
@@ -29,7 +33,6 @@ def test_planted_ones_are_found_and_no_others(planted: Made) -> None:
         ("T1w", "spaced"),
         ("seg", "spaced"),
         ("T1w", "turned"),
-        ("seg", "turned"),
         ("T1w", "holes"),
         ("T1w", "bright"),
         ("T1w", "constant"),
@@ -42,6 +45,8 @@ def test_planted_ones_are_found_and_no_others(planted: Made) -> None:
         "spacing foot-head 6 mm, median 2 mm",
         "extent foot-head 96 mm, median 32 mm",
     ]
+    # Its label lies on the same grid, and is only judged on what is its own.
+    assert [reason.partition(" ml")[0] for reason in found["seg", "spaced"]] == ["class 1 2.178", "class 2 0.9"]
     assert found["T1w", "turned"] == ["orientation LAS, 23 of 24 are RAS"]
     assert found["T1w", "holes"] == ["3 voxels NaN or infinite", "dtype float32, 23 of 24 are int16"]
     assert found["T1w", "series"] == ["4D, 23 of 24 are 3D"]
@@ -50,6 +55,32 @@ def test_planted_ones_are_found_and_no_others(planted: Made) -> None:
     assert found["seg", "empty"] == ["empty label, 22 of 23 are not"]
     assert found["seg", "lacking"][0] == "class 2 is missing, 21 of 23 have it"
     assert found["seg", "tiny"][0].startswith("class 1 0.01 ml, median ")
+
+
+def test_labels_of_ct_and_of_pet_are_not_compared(write_image: Any, tmp_path: Path) -> None:
+    image, label = voxels(1)
+    files: dict[str, dict[str, Path]] = {"CT": {}, "PT": {}, "GTV": {}}
+    for number in range(8):
+        for name, step in (("CT", 1), ("PT", 4)) if number < 2 else (("CT", 1),):
+            affine = np.diag([step, step, 2.0, 1.0])
+            files[name][f"s{number}"] = write_image(
+                tmp_path / name / f"{number}.nii.gz", image[::step, ::step] + number, affine
+            )
+        # On the grid of PET where there is one, and else on that of CT.
+        place = tmp_path / "GTV" / f"{number}.nii.gz"
+        files["GTV"][f"s{number}"] = write_image(place, label[::step, ::step], affine)
+    uri = tmp_path / "store"
+    assert rl.ingest(uri, {"CT": files["CT"], "PT": files["PT"]}, workers=1, allow_missing=True).ok
+    assert rl.ingest(uri, {"GTV": files["GTV"]}, labels=["GTV"], workers=1).ok
+    known = survey(Snapshot.open(uri))
+    facts = known.cohort["GTV"]
+    assert sorted(set(facts.spacings[:, 0].tolist())) == [1, 4]
+    assert known.outliers == {}
+    alone = find_outliers(facts)
+    assert alone[0] == ["spacing left-right 4 mm, median 1 mm", "spacing back-front 4 mm, median 1 mm"]
+    assert find_outliers(facts, {0, 1}) == find_outliers(facts, range(8)) == {}
+    # The six on no image's grid would be judged among themselves.
+    assert list(find_outliers(facts, {1})) == [0]
 
 
 def test_few_volumes_are_not_compared(make_store: object) -> None:

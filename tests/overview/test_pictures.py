@@ -38,8 +38,8 @@ def test_classes_are_filled_and_outlined_in_their_colours() -> None:
         [plane(np.zeros((10, 10)), label)], window=(0, 1), colours={1: PALETTE[0], 70_000: PALETTE[1]}, size=200
     )
     assert pixel(picture, 40, 60) == ORANGE  # the outline
-    assert pixel(picture, 90, 60) == tuple(round(0.3 * value) for value in ORANGE)
-    assert pixel(picture, 90, 140) == tuple(round(0.3 * value) for value in BLUE)
+    assert pixel(picture, 90, 60) == tuple(round(0.2 * value) for value in ORANGE)
+    assert pixel(picture, 90, 140) == tuple(round(0.2 * value) for value in BLUE)
     assert pixel(picture, 60, 10) == (0, 0, 0)
 
 
@@ -49,10 +49,18 @@ def test_a_label_alone_is_filled() -> None:
     assert pixel(picture, 30, 30) == ORANGE
 
 
+def test_letters_of_neighbouring_planes_stay_apart() -> None:
+    black = plane(np.zeros((10, 10)))
+    picture = np.asarray(draw([black, black], window=(0, 1), colours={}, size=400).convert("L"))
+    lit = np.flatnonzero((picture > 0).any(axis=0) & (picture[190:210] > 0).any(axis=0))
+    left, right = lit[lit < 400 + 8].max(), lit[lit > 400 + 8].min()  # L of the first plane, R of the second
+    assert right - left >= 30  # 8 pixels where the picture is 230 wide
+
+
 def test_true_proportions() -> None:
     thick = plane(np.zeros((5, 100)), size=(50.0, 100.0))
     picture = draw([thick, plane(np.zeros((10, 10)), size=(20.0, 20.0))], window=(0, 1), colours={}, size=200)
-    assert picture.size == (200 + 4 + 40, 100)
+    assert picture.size == (200 + 8 + 40, 100)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -20,7 +20,7 @@ from radioloader.errors import ConfigError, StoreNotFoundError
 from radioloader.overview import build
 from radioloader.overview.measure import PERCENTILES
 from radioloader.overview.page import embed
-from tests.overview.conftest import HOSTILE, Made
+from tests.overview.conftest import HOSTILE, Made, voxels
 
 
 class Scripts(HTMLParser):
@@ -119,7 +119,7 @@ def test_pictures_are_those_of_their_rows(clean: Made, of_clean: rl.CohortReport
         picture = Image.open(io.BytesIO(base64.b64decode(pictures[row["p"]])))
         assert f"image/{picture.format.lower()}" == data["mime"]  # type: ignore[union-attr]
         # 20 x 24 x 32 mm at 400 pixels for 32 mm: axial 20 x 24, coronal 20 x 32, sagittal 24 x 32.
-        assert picture.size == (250 + 250 + 300 + 8, 400)
+        assert picture.size == (250 + 250 + 300 + 2 * 16, 400)
         low, high = np.percentile(clean.images[row["v"][0]], [1, 99])
         assert row["w"] == pytest.approx([low, high], rel=1e-5)
         assert row["l"] == "seg"
@@ -130,7 +130,7 @@ def test_everything_odd_is_told(of_planted: rl.CohortReport) -> None:
     flags = {row["v"][0]: row["f"] for row in data["rows"]}
     assert flags["s01"] == []
     assert flags["turned"] == ["orientation LAS, 23 of 24 are RAS"]  # its label is turned as well
-    assert flags["twin"] == ["the same as T1w: s00_T1w", "seg: the same as seg: s00_seg"]
+    assert flags["twin"] == ["same voxels as T1w: s00_T1w"]  # of its label the section Duplicates tells
     assert flags["empty"] == ["seg: empty label, 22 of 23 are not"]
     assert "seg: class 2 is missing, 21 of 23 have it" in flags["lacking"]
     assert cells(data, "Shape")["series"] == [20, 24, 16, 2]
@@ -227,6 +227,54 @@ def test_arguments(clean: Made, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="choose another folder"):
         rl.report(clean.uri, tmp_path / "file", pictures=False)
+
+    with pytest.raises(ConfigError, match=r"uri=5 is a int; it must be a path, .* or a selection of its subjects"):
+        rl.report(5, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"is a VolumeCollection; it must be a path"):
+        rl.report(rl.open(clean.uri).T1w, tmp_path)  # type: ignore[arg-type]
+
+
+def test_an_opened_store_and_a_selection(planted: Made, tmp_path: Path) -> None:
+    store = rl.open(planted.uri)
+    whole = rl.report(store, tmp_path / "whole", pictures=False)
+    assert (whole.subjects, whole.volumes) == (len(store), 47)
+    assert page(whole)[1] == page(rl.report(planted.uri, tmp_path / "uri", pictures=False))[1]
+    chosen = ["twin", "s03", "s04", "lacking"]
+    report = rl.report(store.loc[chosen], tmp_path / "some")
+    scripts, data = page(report)
+    assert (report.subjects, report.volumes, report.pictures) == (4, 8, 4)
+    assert [row["v"][0] for row in data["rows"]] == sorted(chosen)
+    for subject in chosen:
+        assert cells(data, "Mean")[subject] == pytest.approx(planted.images[subject].mean(), rel=1e-5)
+        ml = np.count_nonzero(planted.labels[subject] == 1) * 2 / 1000
+        assert cells(data, "seg 1, ml")[subject] == pytest.approx(ml)
+    assert cells(data, "age") == {"lacking": 40, "s03": None, "s04": 40, "twin": 40}
+    assert report.outliers == {}  # four are not compared, and the twin's other is not among them
+    assert f"4 of its {len(store)} subjects" in scripts.text
+    assert "Failed: " not in scripts.text
+    assert "everything that ingests were given is in the store" in re.sub(r"\s+", " ", scripts.text)
+
+
+def test_files_that_are_no_volumes_are_told_apart(make_store: Any, tmp_path: Path) -> None:
+    from radioloader.storage.problems import LEFT_OUT, NO_VOLUME, Problem, change_problems
+
+    made = make_store({"a": (*voxels(1), np.eye(4))})
+    store = rl.open(made.uri).snapshot.store
+    problems = [Problem(NO_VOLUME, "", f"/data: *.{end}", "no volumes, by their names") for end in ("json", "tsv")]
+    problems.append(Problem(LEFT_OUT, "", "/data/x.nii", "unclear"))
+    with store.write() as transaction:
+        change_problems(store, transaction, problems, [])
+        transaction.commit("problems", {})
+    text = re.sub(r"\s+", " ", page(rl.report(made.uri, tmp_path, pictures=False))[0].text)
+    assert "Left out 1 files" in text
+    assert "Left out: 1" in text
+    assert "Files that are no volumes: 2 /data: *.json: no volumes, by their names /data: *.tsv: " in text
+
+
+def test_legends_name_the_classes(clean: Made, of_clean: rl.CohortReport) -> None:
+    _, data = page(of_clean)
+    assert data["legends"] == {"seg": {"1": ["1 (cortex)", "#E69F00"], "2": ["2 (core)", "#56B4E9"]}}
+    assert [(row["c"], row["m"]) for row in data["rows"]] == [([1, 2], 0)] * 12
 
 
 def test_an_empty_store(tmp_path: Path) -> None:

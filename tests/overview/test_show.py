@@ -27,7 +27,7 @@ def test_three_planes_with_the_label(clean: Made, tmp_path: Path) -> None:
     picture = Image.open(io.BytesIO(path.read_bytes()))
     assert picture.format == "PNG"
     # 20 x 24 x 32 mm, 10 pixels a mm; text below.
-    assert picture.size[0] == 200 + 200 + 240 + 8
+    assert picture.size[0] == 200 + 200 + 240 + 2 * 12
     assert picture.size[1] > 320
     assert ORANGE in colours(path)
 
@@ -40,6 +40,19 @@ def test_the_picture_is_of_the_voxels(make_store: Any, tmp_path: Path) -> None:
     axial, coronal = picture.getpixel((25, 30)), picture.getpixel((104 + 25, 30))
     assert axial == coronal == (255, 255, 255)  # and lies at the left
     assert picture.getpixel((75, 30)) == picture.getpixel((104 + 75, 30)) == (0, 0, 0)
+
+
+def test_an_opened_store_and_a_selection(planted: Made, tmp_path: Path) -> None:
+    store = rl.open(planted.uri)
+    expected = rl.show(planted.uri, "s03", tmp_path / "a.png", size=64).read_bytes()
+    assert rl.show(store, "s03", tmp_path / "b.png", size=64).read_bytes() == expected
+    assert rl.show(store.loc[["s01", "s03"]], "s03", tmp_path / "c.png", size=64).read_bytes() == expected
+    with pytest.raises(KeyNotFoundError, match=r"'s02' is not there; it has 's0[13]', 's0[13]'$"):
+        rl.show(store.loc[["s01", "s03"]], "s02", tmp_path / "d.png")
+    with pytest.raises(
+        ConfigError, match=r"uri=None is a NoneType; it must be a path, s3://bucket/prefix, an opened store"
+    ):
+        rl.show(None, "s02", tmp_path / "d.png")  # type: ignore[arg-type]
 
 
 def test_the_name_is_made_safe(planted: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
