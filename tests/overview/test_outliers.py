@@ -79,7 +79,7 @@ def test_labels_of_ct_and_of_pet_are_not_compared(write_image: Any, tmp_path: Pa
     alone = find_outliers(facts)
     assert alone[0] == ["spacing left-right 4 mm, median 1 mm", "spacing back-front 4 mm, median 1 mm"]
     assert find_outliers(facts, {0, 1}) == find_outliers(facts, range(8)) == {}
-    # The six on no image's grid would be judged among themselves.
+    # Those on no image's grid are judged among themselves.
     assert list(find_outliers(facts, {1})) == [0]
 
 
