@@ -46,6 +46,10 @@ class ChallengeLayout(Layout):
 
     kind: str
     """The layout's name."""
+    channels: str
+    """What several images are there."""
+    channel_digits: int
+    """Digits of a channel's number."""
 
     @property
     def label(self) -> str:
@@ -65,6 +69,11 @@ class ChallengeLayout(Layout):
             raise ConfigError(
                 f"{chosen.store.uri}: {self.kind} needs an image collection; name one with images=[...] (--image)"
             )
+        if len(chosen.images) > 1 and not chosen.ordered:
+            order = ", ".join(
+                f"{i:0{self.channel_digits}d} {chosen.name(name)}" for i, name in enumerate(chosen.images)
+            )
+            self.notes.append(f"{self.channels}: {order} (sorted by name; --image in the order you want)")
         names = unique_names(chosen.subjects)
         self.cases: dict[str, Case] = {}
         nothing = 0

@@ -19,6 +19,8 @@ class DecathlonLayout(ChallengeLayout):
     """``imagesTr/<case>.nii.gz``, ``labelsTr/<case>.nii.gz``, ``imagesTs``, ``dataset.json``."""
 
     kind = "decathlon"
+    channels = "4th axis"
+    channel_digits = 1
 
     def image_files(self, case: Case) -> list[PlannedFile]:
         """One, of all image collections."""

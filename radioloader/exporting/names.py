@@ -13,13 +13,18 @@ __all__ = ["check_paths", "fold", "mark", "safe_name", "unique_names"]
 
 _LONGEST = 120
 """Bytes: with what is put after it, a name stays below the 255 that file systems have."""
+_DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{device}{number}" for device in ("com", "lpt") for number in range(1, 10))]
+)
+"""What Windows takes for a device whatever follows a dot (Naming Files, Paths, and Namespaces); digits may be superscripts."""
 
 
 def safe_name(text: str) -> str:
     """A name that is one part of a path on every system, and nothing but a letter, digit, ``-``, ``_``, ``+`` or ``.``.
 
     Every other character becomes ``_``, and so do dots at the beginning (hidden files, ``..``) and at the end, and a ``-`` at the beginning
-    (an option). What is longer than 120 bytes of UTF-8 is cut, and gets 8 digits of the SHA-256 of the whole.
+    (an option). A ``_`` follows what Windows takes for a device (``CON``, ``com1.x``). What is longer than 120 bytes of UTF-8 is cut, and
+    gets 8 digits of the SHA-256 of the whole.
     """
     text = unicodedata.normalize("NFC", text)
     name = "".join(c if c.isalnum() or c in "-_+." or unicodedata.category(c)[0] == "M" else "_" for c in text)
@@ -27,6 +32,9 @@ def safe_name(text: str) -> str:
     name = "_" * start + name[start:]
     kept = name.rstrip(".")
     name = kept + "_" * (len(name) - len(kept)) or "_"
+    device, dot, rest = name.partition(".")
+    if fold(device) in _DEVICES:
+        name = f"{device}_{dot}{rest}"
     if len(name.encode()) > _LONGEST:
         name = name.encode()[: _LONGEST - 9].decode(errors="ignore") + mark(text)
     return name

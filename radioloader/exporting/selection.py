@@ -43,6 +43,7 @@ class Selection:
         store: The store.
         images: Image collections, in the order that was given.
         labels: Label collections.
+        ordered: Whether somebody gave the images' order.
         reader: Reads them.
 
     Args:
@@ -50,12 +51,19 @@ class Selection:
         images: As the attribute.
         labels: As the attribute.
         names: What collections are called in the output.
+        ordered: As the attribute.
     """
 
     def __init__(
-        self, store: RadiObject, images: Sequence[str], labels: Sequence[str], names: Mapping[str, str]
+        self,
+        store: RadiObject,
+        images: Sequence[str],
+        labels: Sequence[str],
+        names: Mapping[str, str],
+        *,
+        ordered: bool,
     ) -> None:
-        self.store, self.images, self.labels = store, list(images), list(labels)
+        self.store, self.images, self.labels, self.ordered = store, list(images), list(labels), ordered
         self.snapshot = store.snapshot
         self.reader = VolumeReader(store.snapshot.store.config)
         self._names = names
@@ -190,7 +198,7 @@ def select(
     twice = next((name for name in used if used.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two collections would be called {twice!r}; give other names (names, --name)")
-    selection = Selection(store, chosen["image"], chosen["label"], names)
+    selection = Selection(store, chosen["image"], chosen["label"], names, ordered=images is not None)
     # Read now, by one thread: what is kept then is only looked up.
     for name in both:
         selection.snapshot.details(name, ["header", "source_axcodes"])

@@ -41,6 +41,9 @@ def test_images_of_a_case_are_one_file(
         "test": ["./imagesTs/b.nii.gz"],
     }
     assert any("'whole' is a region" in note for note in report.notes)
+    assert not [note for note in report.notes if "4th axis" in note]
+    unordered = rl.export(uri, tmp_path / "sorted", layout="decathlon")
+    assert "4th axis: 0 FLAIR, 1 T1w (sorted by name; --image in the order you want)" in unordered.notes
     written = nib.load(tmp_path / "Task01_Toy" / "imagesTr" / "a.nii.gz")
     assert (written.shape, written.get_data_dtype()) == ((6, 5, 4, 2), np.int16)
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), np.stack([image(0), image(2)], axis=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,19 @@ HOSTILE = [
     "case_0001",
     "sub-01_T1w",
     "con:*?<>|",
+    "PRN",
+    "aux.b",
 ]
 
 
-@given(st.text())
+@given(st.text() | st.from_regex(r"(?i)\A(con|prn|aux|nul|(com|lpt).)(\..*)?\Z"))
 def test_a_name_is_one_part_of_a_path(text: str) -> None:
     name = safe_name(text)
     assert name
     assert not set(name) & set('/\\:*?"<>|\0 \t\n')
     assert name[0] not in ".-"
     assert name[-1] != "."
+    assert not re.fullmatch(r"(?i)(con|prn|aux|nul|(com|lpt)[1-9\u00b9\u00b2\u00b3])(\..*)?", name)
     assert len(name.encode()) <= 120
     assert safe_name(name) == name
 
@@ -54,6 +58,26 @@ def test_a_name_is_one_part_of_a_path(text: str) -> None:
 def test_ids_are_told_apart_also_where_case_is_not(ids: list[str]) -> None:
     names = unique_names(ids)
     assert len({fold(name) for name in names.values()}) == len(ids)
+
+
+def test_devices_of_windows_are_no_names() -> None:
+    ids = ["CON", "prn", "Aux.nii", "nul", "COM1", "lpt9.a.b", "com\u00b2", "CON..", "con." + "x" * 200]
+    assert [safe_name(id_) for id_ in ids[:8]] == [
+        "CON_",
+        "prn_",
+        "Aux_.nii",
+        "nul_",
+        "COM1_",
+        "lpt9_.a.b",
+        "com\u00b2_",
+        "CON__",
+    ]
+    assert safe_name(ids[8]).startswith("con_.xx")
+    others = ["CONE", "com0", "com10", "a.con", "LPT", "conin"]
+    assert [safe_name(id_) for id_ in others] == others
+    names = unique_names(["CON", "con_", "x"])
+    assert names["x"] == "x"
+    assert sorted(name[:5] for name in names.values() if name != "x") == ["CON__", "con__"]
 
 
 def test_ids_that_are_names_stay() -> None:

@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import radioloader as rl
 from radioloader.errors import ConfigError, ExportError
@@ -91,9 +93,14 @@ def test_channels_labels_and_cases(store: str, tmp_path: Path, hashes: Any, back
 
 
 def test_channels_are_sorted_when_none_is_named(store: str, tmp_path: Path) -> None:
-    rl.export(store, tmp_path / "out", layout="nnunet", names={"T1w": "T1"})
+    report = rl.export(store, tmp_path / "out", layout="nnunet", names={"T1w": "T1"})
     channels = json.loads((tmp_path / "out" / "dataset.json").read_text())["channel_names"]
     assert channels == {"0": "FLAIR", "1": "T1"}
+    note = "channels: 0000 FLAIR, 0001 T1 (sorted by name; --image in the order you want)"
+    assert note in report.notes
+    for images in (["T1w", "FLAIR"], "T1w"):
+        notes = rl.export(store, tmp_path / f"given-{len(images)}", layout="nnunet", images=images).notes
+        assert not [note for note in notes if note.startswith("channels")]
 
 
 def test_what_does_not_fit_fails_alone(make_store: Any, image: Any, label: Any, tmp_path: Path) -> None:
@@ -171,10 +178,86 @@ def test_regions(make_store: Any, image: Any, label: Any, tmp_path: Path, back: 
     assert rl.open(back(report)).label.classes["core"] == (2, 3)
 
 
-def test_regions_that_cannot_be_told_apart() -> None:
-    with pytest.raises(ConfigError, match="the region 'both' of classes 1, 2"):
-        regions({"both": (1, 2), "a": (1,), "b": (2,)})
-    assert regions({"b": (2,), "a": (1,)}) == ({"background": 0, "a": 1, "b": 2}, [])
+def test_regions_that_cannot_be_told_apart_are_left_out() -> None:
+    assert regions({"b": (2,), "a": (1,)}) == ({"background": 0, "a": 1, "b": 2}, [], [])
+    assert regions({"both": (1, 2), "a": (1,), "b": (2,)}) == (
+        {"background": 0, "a": 1, "b": 2},
+        [],
+        [
+            "'both' (1, 2) was left out: it is 'a' and 'b' together, and nnU-Net writes a class for each region that smaller ones lack",
+        ],
+    )
+    labels, order, notes = regions({"a": (1, 2), "b": (2, 3)})
+    assert (labels, order) == ({"background": 0, "a": [1, 2], "class_3": 3}, [1, 3])
+    assert notes == [
+        "'b' (2, 3) was left out: it overlaps 'a' (1, 2) in part, and nnU-Net would write the classes of one as the other's",
+        "the classes 1, 2 are told apart by no name but that of their region 'a': predictions have 1 for all of them",
+    ]
+    # The name that a class would get is taken.
+    assert regions({"a": (1, 2), "class_3": (2, 3)})[0] == {"background": 0, "a": [1, 2], "class_3_": 3}
+    assert regions({"a": (1,), "same": (1,), "all": (0, 1, 2)}) == (
+        {"background": 0, "a": 1, "class_2": 2},
+        [],
+        [
+            "'same' (1) was left out: it is the same as 'a'",
+            "'all' (0, 1, 2) was left out: it holds the background",
+        ],
+    )
+
+
+def test_what_is_ignored_is_no_region() -> None:
+    classes = {"whole": (1, 2), "core": (2,), "ignore": (3,)}
+    # A place for each region, and none for what is ignored.
+    assert regions(classes) == ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, [1, 2], [])
+    assert regions({"whole": (1, 2, 3), "ignore": (3,)}) == (
+        {"background": 0, "class_1": 1, "class_2": 2, "ignore": 3},
+        [],
+        ["'whole' (1, 2, 3) was left out: it holds the class 'ignore'"],
+    )
+    assert regions({"ignore": (1, 2)}) == (
+        {"background": 0, "class_1": 1, "class_2": 2},
+        [],
+        ["'ignore' (1, 2) was left out: nnU-Net ignores one class"],
+    )
+
+
+@given(st.dictionaries(st.sampled_from("abcdefg"), st.frozensets(st.integers(1, 5), min_size=1), min_size=1))
+def test_predictions_give_each_class_back_but_those_that_are_told(classes: dict[str, frozenset[int]]) -> None:
+    labels, order, notes = regions({name: tuple(sorted(values)) for name, values in classes.items()})
+    named = {name: {value} if isinstance(value, int) else set(value) for name, value in labels.items() if value != 0}
+    assert set().union(*named.values()) == set().union(*classes.values())
+    for name in classes.keys() - named.keys():
+        assert any(note.startswith(f"'{name}' (") and "was left out" in note for note in notes)
+    places = order or [next(iter(values)) for values in named.values()]
+    assert len(set(places)) == len(places) == len(named)
+    for value in set().union(*named.values()):
+        written = 0
+        for place, values in zip(places, named.values(), strict=True):
+            written = place if value in values else written
+        told = [note for note in notes if f"predictions have {written} for" in note]
+        assert written == value or any(str(value) in note for note in told)
+
+
+def test_regions_never_fail_an_export(make_store: Any, image: Any, label: Any, tmp_path: Path) -> None:
+    classes = {"seg": {"liver": 1, "tumour": 2, "both": [1, 2]}}
+    uri = make_store({"CT": {"a": image(0)}, "seg": {"a": label(1, 2)}}, classes=classes)
+    report = rl.export(uri, tmp_path / "out", layout="nnunet")
+    assert report.ok
+    dataset = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert dataset["labels"] == {"background": 0, "liver": 1, "tumour": 2}
+    assert "regions_class_order" not in dataset
+    assert any("'both' (1, 2) was left out: it is 'liver' and 'tumour' together" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("ignored", "told"), [(1, True), (2, False)])
+def test_the_ignored_class_is_to_be_the_highest(
+    ignored: int, told: bool, make_store: Any, image: Any, label: Any, tmp_path: Path
+) -> None:
+    classes = {"seg": {"ignore": ignored, "liver": 3 - ignored}}
+    uri = make_store({"CT": {"a": image(0)}, "seg": {"a": label(1, 2)}}, classes=classes)
+    notes = rl.export(uri, tmp_path / "out", layout="nnunet").notes
+    found = [note for note in notes if "wants the class 'ignore' to be the highest, and it is 1 where 2 is" in note]
+    assert len(found) == told
 
 
 def test_the_store_must_have_one_kind_of_labels(make_store: Any, image: Any, label: Any, tmp_path: Path) -> None:

@@ -175,3 +175,19 @@ def test_real_scans(shared_data: Path, tmp_path: Path, hashes: Any, back: Any) -
         same_file(Path(report.out) / "labelsTr" / label.name, label)
     expected = hashes(tmp_path / "store")
     assert hashes(back(report)) == {"MR": expected["MR"], "label": expected["seg"]}
+
+
+def test_minus_zero_in_a_label_of_floats_comes_back_as_zero(
+    make_store: Any, image: Any, label: Any, tmp_path: Path, hashes: Any, back: Any
+) -> None:
+    plain = label(1, dtype="f4")
+    minus = plain.copy()
+    minus[5, 4, 3] = -0.0
+    uri = make_store({"CT": {"a": image(0), "b": image(1)}, "seg": {"a": minus, "b": plain}})
+    report = rl.export(uri, tmp_path / "out")
+    written = nib.load(tmp_path / "out" / "seg" / "a.nii.gz")
+    assert written.get_data_dtype() == np.float32
+    assert np.asanyarray(written.dataobj).tobytes() == plain.tobytes()
+    before, after = hashes(uri)["seg"], hashes(back(report))["seg"]
+    assert before["a"] != before["b"]
+    assert after == {"a": before["b"], "b": before["b"]}

@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +169,128 @@ def test_a_folder_that_was_filled_meanwhile_is_left_alone(store_uri: str, tmp_pa
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / "mine").touch()
 
-    with pytest.raises(ExportError, match="could not be made: Directory not empty; nothing was left there"):
+    with pytest.raises(ExportError, match="could not be made: another export made it meanwhile, or something else"):
         rl.export(store_uri, tmp_path / "out", progress=fill)
     assert names(tmp_path) == ["out/mine"]
+
+
+def test_of_two_exports_one_is_first(store_uri: str, tmp_path: Path) -> None:
+    def other(done: int, total: int) -> None:
+        if done == 1:
+            rl.export(store_uri, tmp_path / "out", images="T1w")
+
+    with pytest.raises(ExportError, match="another export made it meanwhile"):
+        rl.export(store_uri, tmp_path / "out", workers=1, progress=other)
+    assert {name.split("/")[0] for name in names(tmp_path / "out")} == {"T1w", "participants.tsv"}
+    assert not hidden(tmp_path)
+
+
+def test_a_link_to_another_file_system(store_uri: str, tmp_path: Path, disk: Path) -> None:
+    (disk / "empty").mkdir()
+    (tmp_path / "link").symlink_to(disk / "empty")
+    seen = []
+    report = rl.export(
+        store_uri, tmp_path / "link", images="T1w", progress=lambda done, _: seen.append((hidden(disk), done))
+    )
+    assert report.out == str(tmp_path / "link")
+    assert all(len(folders) == 1 for folders, _ in seen), "files are written where they stay"
+    assert names(disk / "empty") == [*(f"T1w/sub-0{i}.nii.gz" for i in (1, 2, 3, 4)), "participants.tsv"]
+    assert (tmp_path / "link").is_symlink()
+    assert not hidden(disk) + hidden(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder of another file system than the one of ``tmp_path``."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev or not os.access(shared, os.W_OK):
+        pytest.skip("/dev/shm is no other file system")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that nothing can be renamed out of or into, as if it was a mount point."""
+    place = tmp_path / "mount"
+    place.mkdir()
+    rename = os.rename
+
+    def across(source: Any, target: Any) -> None:
+        inside = [Path(path).is_relative_to(place) and Path(path) != place for path in (source, target)]
+        if inside[0] != inside[1]:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        if Path(target) == place:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", across)
+    return place
+
+
+def test_a_mount_point_is_filled_from_within(store_uri: str, tmp_path: Path, mount: Path) -> None:
+    before = mount.stat().st_ino
+    seen = []
+    rl.export(store_uri, mount, images="T1w", progress=lambda *_: seen.append(len(hidden(mount))))
+    assert set(seen) == {1}
+    assert mount.stat().st_ino == before
+    assert names(mount) == [*(f"T1w/sub-0{i}.nii.gz" for i in (1, 2, 3, 4)), "participants.tsv"]
+    assert not hidden(tmp_path) + hidden(mount)
+
+
+def test_of_two_exports_to_a_mount_point_one_is_first(store_uri: str, mount: Path) -> None:
+    def other(done: int, total: int) -> None:
+        if done == 1:
+            rl.export(store_uri, mount, images="T1w")
+
+    with pytest.raises(ExportError, match="another export made it meanwhile"):
+        rl.export(store_uri, mount, workers=1, progress=other)
+    assert sorted(path.name for path in mount.iterdir()) == ["T1w", "participants.tsv"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_move_that_fails_takes_back_what_was_moved(
+    store_uri: str, mount: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    rename = os.rename
+
+    def fail(source: Any, target: Any) -> None:
+        if Path(target) == mount / "seg":
+            assert (mount / "T1w").is_dir()
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    expected = ExportError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
+        rl.export(store_uri, mount)
+    if isinstance(error, OSError):
+        assert str(caught.value) == f"{mount}: could not be made: Input/output error; nothing was left there"
+    assert not list(mount.iterdir())
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_killed_export_left_goes_after_an_hour(store_uri: str, tmp_path: Path, inside: bool) -> None:
+    out = tmp_path / "out"
+    start = f"{out}/.exporting-" if inside else f"{tmp_path}/.out.exporting-"
+    hours = {"0" * 12: 2.0, "1" * 12: 0.5, "2" * 12: 2.0}
+    for digits, age in hours.items():
+        folder = Path(start + digits)
+        (folder / "T1w").mkdir(parents=True)
+        (folder / "T1w" / "half.nii.gz").touch()
+        then = time.time() - 3600 * age
+        # A file came into a folder of the last one just now: it goes on.
+        for path in (folder, *([folder / "T1w"] if digits != "2" * 12 else [])):
+            os.utime(path, (then, then))
+    mine = Path(start + "mine")
+    if not inside:
+        mine.mkdir()
+        os.utime(mine, (0, 0))
+    assert rl.export(store_uri, out, images="T1w").ok
+    left = {path.name.rpartition("-")[2] for path in hidden(Path(start).parent)}
+    assert left == {"1" * 12, "2" * 12} | ({"mine"} if not inside else set())
+    assert (out / "T1w" / "sub-01.nii.gz").is_file()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
