@@ -35,7 +35,10 @@ def one_line(done: Done) -> str:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ([], "nothing to ingest: give a dataset's folder, or at least one collection, such as --image 'T1w=images/*.nii.gz'"),
+        (
+            [],
+            "nothing to ingest: give a dataset's folder, or at least one collection, such as --image 'T1w=images/*.nii.gz'",
+        ),
         (["--image", "images"], "--image 'images' is not NAME=SOURCE, such as --image T1w=images"),
         (["--image", "=images"], "--image '=images' is not NAME=SOURCE, such as --image T1w=images"),
         (["--label", "seg="], "--label 'seg=' is not NAME=SOURCE, such as --label seg=labels"),
