@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,12 @@ def report(
     Example: radioloader report cohort --out cohort-report
     """
     from radioloader.overview.build import report as run
+    from radioloader.storage.uri import is_remote, normalise
 
-    folder = out if out is not None else Path(f"{uri.rstrip('/').rpartition('/')[2] or 'store'}-report")
+    # "." and ".." have names too.
+    where = normalise(uri)
+    name = where.rpartition("/")[2] if is_remote(where) else os.path.basename(os.path.abspath(where))
+    folder = out if out is not None else Path(f"{name or 'store'}-report")
     done = run(uri, folder, title=title, pictures=pictures, most=most, workers=workers, progress=True)
     for (collection, obs_id), reason in done.unreadable.items():
         typer.echo(f"unreadable {collection} {obs_id!r}: {reason}", err=True)

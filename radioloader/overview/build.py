@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,20 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from radioloader._checks import as_whole
 from radioloader.config import StorageConfig, available_cores
 from radioloader.container.radiobject import RadiObject
 from radioloader.overview.contents import legends, named
 from radioloader.overview.context import page_context
 from radioloader.overview.look import CLASSES_SHOWN, Look, Viewer
-from radioloader.overview.page import PICTURES_A_CHUNK, embed, picture_chunks, write_page
+from radioloader.overview.page import PICTURES_A_CHUNK, embed, page_folder, picture_chunks, write_page
 from radioloader.overview.pairing import Entry, Place, evenly
 from radioloader.overview.pictures import MIME
 from radioloader.overview.progress import Bar
-from radioloader.overview.rows import table
+from radioloader.overview.rows import TEXT, table
 from radioloader.overview.source import snapshot_of
 from radioloader.overview.survey import Survey, survey
-from radioloader.overview.wording import count
+from radioloader.overview.wording import count, isolated
 from radioloader.storage.reader import VolumeReader
 
 __all__ = ["CohortReport", "report"]
@@ -35,6 +36,10 @@ _PICTURE_BYTES = 250_000
 """Of one picture at most: pages of small cohorts need not be as large as they may be."""
 _LEAST_PICTURES = 4_000_000
 """Left for pictures where the table alone fills the page."""
+
+
+_TEXTS = (TEXT, 100, 50, 25, 12)
+"""Characters of a text in the table: the first with which it takes no more than half of the page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ def report(
     Args:
         uri: The store: a path, ``s3://bucket/prefix``, or a :class:`~radioloader.RadiObject`, such as a selection of subjects, which are
             then compared among themselves.
-        out: Folder for ``index.html``; made where it is missing, other files in it are left alone.
+        out: Folder for ``index.html``, outside of the store; made where it is missing. An earlier
+            report is replaced, other files are left alone.
         title: Of the page; None takes the store's name.
         pictures: Whether to make pictures, of which the page is patient data.
         most: Images (or labels without one) whose voxels are read, at most: outliers first, then evenly spread ones.
@@ -106,12 +112,14 @@ def report(
     Raises:
         StoreNotFoundError, NotAStoreError, StoreVersionError: The store cannot be opened.
         ReadError: Its catalog cannot be read. A volume that cannot be read is a line in the report.
-        ConfigError: ``out`` cannot be written, ``uri`` is no store, or an argument is not allowed.
+        ConfigError: ``out`` cannot be written, is within the store or has an ``index.html`` that is no report;
+            ``uri`` is no store, or an argument is not allowed.
     """
     started = time.monotonic()
     most = as_whole(most, "most", minimum=0)
     threads = available_cores() if workers is None else as_whole(workers, "workers", minimum=1)
     snapshot = snapshot_of(uri, config)
+    folder = page_folder(out, snapshot.store.uri)
     known = survey(snapshot)
     entries = known.entries
     flags = _flags(known, entries, {})
@@ -119,17 +127,21 @@ def report(
     user = snapshot.metadata()
     columns = (user, snapshot.subject_ids)
     # The table leaves its room; what voxels and legends will add to it is about 150 bytes a row.
-    room = _PAGE_BYTES - len(json.dumps(table(known.cohort, entries, {}, flags, *columns))) - 150 * len(entries)
+    for longest in _TEXTS:
+        size = len(embed(table(known.cohort, entries, {}, flags, *columns, longest=longest)).encode())
+        if size <= _PAGE_BYTES // 2:
+            break
+    room = _PAGE_BYTES - size - 150 * len(entries)
     each = min(_PICTURE_BYTES, max(room, _LEAST_PICTURES) * 3 // 4 // max(len(chosen), 1)) if pictures else None
     with VolumeReader(snapshot.store.config) as reader:
         viewer = Viewer(snapshot, known.cohort, reader)
         looks = _look(viewer, [(number, entries[number]) for number in chosen], each, threads, shown=progress)
     unreadable = {place: reason for look in looks.values() for place, reason in look.unreadable.items()}
     flags = _flags(known, entries, unreadable)
-    found = table(known.cohort, entries, looks, flags, *columns)
+    found = table(known.cohort, entries, looks, flags, *columns, longest=longest)
     drawn = _number_pictures(found["rows"], entries, looks, viewer)
     path = write_page(
-        Path(out),
+        folder,
         page_context(
             snapshot,
             known,
@@ -138,6 +150,7 @@ def report(
             entries=entries,
             unreadable=unreadable,
             left_out=found.pop("left_out"),
+            longest=longest,
             pictures=pictures,
             data=embed(
                 {
@@ -177,16 +190,17 @@ def _flags(known: Survey, entries: Sequence[Entry], unreadable: Mapping[Place, s
             same[place] = f"same voxels as {named(known.cohort, other)}{more}"
     flags = []
     for entry in entries:
-        reasons: dict[str, str] = {}
+        reasons: dict[tuple[str, str], str] = {}
         for place in entry.volumes:
             own = [*known.outliers.get(place, [])]
             own += [f"cannot be read: {unreadable[place]}"] if place in unreadable else []
             # A label may lie on the grids of several images, and would be told in the row of each; the section Duplicates has it once.
             own += [same[place]] if place in same and place == entry.volumes[0] else []
-            prefix = "" if place == entry.volumes[0] else f"{place[0]}: "
+            prefix = "" if place == entry.volumes[0] else f"{isolated(place[0])}: "
             for reason in own:
                 # An image and the labels on its grid may share the verdict on their geometry; how many others there are may differ.
-                reasons.setdefault(reason.partition(",")[0], prefix + reason)
+                shared = reason.startswith(("spacing ", "extent ", "orientation "))
+                reasons.setdefault(("" if shared else place[0], reason.partition(",")[0]), prefix + reason)
         flags.append(list(reasons.values()))
     return flags
 
@@ -233,7 +247,7 @@ def _number_pictures(
         if look is not None and look.picture is not None:
             row["p"] = len(drawn)
             drawn.append(look.picture)
-            if entries[number].image is not None:
+            if entries[number].image is not None and np.isfinite(look.window).all():
                 row["w"] = [float(f"{value:.6g}") for value in look.window]
             label = viewer.shown_label(entries[number])
             if label is not None:

@@ -13,7 +13,7 @@ from radioloader.overview.facts import CollectionFacts, class_names, region_ml
 from radioloader.overview.measure import PERCENTILES, Measured
 from radioloader.overview.pairing import Place
 from radioloader.overview.pictures import class_colours
-from radioloader.overview.wording import figure, listed, shape_text, spacing_text, tally
+from radioloader.overview.wording import figure, isolated, listed, shape_text, spacing_text, tally
 
 __all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "legends", "named"]
 
@@ -24,7 +24,7 @@ _MEMBERS_SHOWN = 20
 def named(cohort: Mapping[str, CollectionFacts], place: Place) -> str:
     """A volume in words: its collection and id."""
     name, number = place
-    return f"{name}: {cohort[name].index.obs_ids[number]}"
+    return f"{isolated(name)}: {isolated(str(cohort[name].index.obs_ids[number]))}"
 
 
 def collection_rows(
@@ -55,7 +55,7 @@ def intensities(cohort: Mapping[str, CollectionFacts], measured: Mapping[Place, 
             continue
         found = [values for (name, _), values in measured.items() if name == facts.name and values.percentiles]
         table = np.array([values.percentiles for values in found]).reshape(-1, len(PERCENTILES))
-        shares, edges, beyond = histogram([values.sample for values in found])
+        shares, edges, beyond, outside = histogram([values.sample for values in found])
         result.append(
             {
                 "name": facts.name,
@@ -70,7 +70,7 @@ def intensities(cohort: Mapping[str, CollectionFacts], measured: Mapping[Place, 
                     for percent, column in zip(PERCENTILES, table.T, strict=True)
                     if column.size
                 ],
-                "chart": histogram_svg(shares, edges, facts.name) if found else None,
+                "chart": histogram_svg(shares, edges, isolated(facts.name), outside) if found else None,
             }
         )
     return result
@@ -82,7 +82,9 @@ def labels(cohort: Mapping[str, CollectionFacts]) -> list[dict[str, Any]]:
 
 
 def _label(facts: CollectionFacts) -> dict[str, Any]:
-    voxels = float(np.prod(facts.index.shapes[:, :3].astype(np.float64), axis=1)[facts.indexed].sum())
+    voxels = float(
+        (np.prod(facts.index.shapes[:, :3].astype(np.float64), axis=1) * facts.time_points)[facts.indexed].sum()
+    )
     names, colours = class_names(facts), class_colours(facts.class_values)
     # Summed over rows, not over volumes: thousands of classes in thousands of volumes would be a large table.
     sums = {value: float(facts.class_rows[2][facts.class_rows[1] == value].sum()) for value in names}
@@ -137,7 +139,9 @@ def duplicate_groups(cohort: Mapping[str, CollectionFacts], groups: Sequence[Seq
     """Groups of volumes that hold the same, with the subjects that they belong to."""
     return [
         {
-            "subjects": listed(sorted({str(cohort[name].index.subject_ids[number]) for name, number in group}), 20),
+            "subjects": listed(
+                sorted({isolated(str(cohort[name].index.subject_ids[number])) for name, number in group}), 20
+            ),
             "volumes": [named(cohort, place) for place in group[:_MEMBERS_SHOWN]],
             "more": max(0, len(group) - _MEMBERS_SHOWN),
         }

@@ -17,7 +17,7 @@ from radioloader.overview.pairing import Entry, Place
 from radioloader.overview.pictures import CT_WINDOW, PALETTE
 from radioloader.overview.source import SubjectsSnapshot
 from radioloader.overview.survey import Survey
-from radioloader.overview.wording import count, listed
+from radioloader.overview.wording import count, isolated, listed
 from radioloader.storage.snapshot import Snapshot
 
 __all__ = ["page_context"]
@@ -49,6 +49,7 @@ def page_context(
     looks: Mapping[int, Look],
     unreadable: Mapping[Place, str],
     left_out: Sequence[str],
+    longest: int,
     pictures: bool,
     data: Markup,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def page_context(
         looks: What was seen of them.
         unreadable: Volumes that cannot be read.
         left_out: The subjects' columns that the table has no room for.
+        longest: Characters of a text in those columns that the table shows.
         pictures: Whether pictures were wanted.
         data: The table, for the script.
     """
@@ -100,13 +102,15 @@ def page_context(
         "version": _version(),
         "sections": [(id_, name) for id_, name in _SECTIONS if id_ == "collections" or parts.get(id_, True)],
         "cards": _cards(snapshot, known, len(outliers), len(unreadable)),
-        "columns": listed(list(known.missing), 8),
-        "lacking": [(name, len(which), listed(which, 20)) for name, which in known.lacking.items() if which],
+        "columns": listed(list(map(isolated, known.missing)), 8),
+        "lacking": [
+            (name, len(which), listed(list(map(isolated, which)), 20)) for name, which in known.lacking.items() if which
+        ],
         "columns_missing": [
             (
                 name,
                 int(gone.sum()),
-                listed([s for s, no in zip(snapshot.subject_ids, gone, strict=True) if no], 20),
+                listed([isolated(s) for s, no in zip(snapshot.subject_ids, gone, strict=True) if no], 20),
             )
             for name, gone in known.missing.items()
             if gone.any()
@@ -120,7 +124,7 @@ def page_context(
         "shown": _SHOWN,
         "picture_notes": _picture_notes(len(entries), len(looks), pictures),
         "rules": RULES,
-        "source_notes": _source_notes(left_out),
+        "source_notes": _source_notes(left_out, longest),
         "history": [
             {
                 "version": row["version"],
@@ -188,12 +192,14 @@ def _picture_notes(entries: int, looked: int, pictures: bool) -> list[str]:
     ]
 
 
-def _source_notes(left_out: Sequence[str]) -> list[str]:
+def _source_notes(left_out: Sequence[str], longest: int) -> list[str]:
     return [
         "Counts, geometry, lowest, highest, mean and standard deviation, classes and hashes were noted at ingest, from all voxels.",
         f"Percentiles are of all finite voxels of volumes of up to {WHOLE:,} voxels, and else of about as many in whole tiles that are "
         f"spread over the volume. Histograms are of up to {SAMPLE:,} of those voxels of each volume.",
-        "Volumes of classes are voxel counts times the volume of a voxel. Class names are those that the ingest was given.",
+        "Volumes of classes are voxel counts times the volume of a voxel, of 4D labels the mean of their time "
+        "points. Class names are those that the ingest was given.",
         "Duplicates have the same dtype, shape, scaling, affine and voxels; empty labels are not counted as such.",
+        f"Texts in subject columns are cut to {longest} characters in the table, and end in \u2026 then.",
         *([f"Subject columns without room in the table: {listed(list(left_out), 30)}."] if left_out else []),
     ]

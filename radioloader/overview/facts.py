@@ -110,6 +110,11 @@ class CollectionFacts:
         volumes: Floats = np.abs(np.linalg.det(self.index.affines[:, :3, :3])) / 1000
         return volumes
 
+    @property
+    def time_points(self) -> npt.NDArray[np.int64]:
+        """(n,) time points of a volume; 1 of a 3D one."""
+        return np.maximum(self.index.shapes[:, 3].astype(np.int64), 1)
+
     @cached_property
     def class_values(self) -> list[int]:
         """The classes that occur, other than the background."""
@@ -123,11 +128,11 @@ class CollectionFacts:
         return known
 
     def class_voxels(self, value: int) -> Floats:
-        """(n,) voxels of a class, 0 where a volume has none of it; NaN where nobody counted."""
+        """(n,) voxels of a class, the mean of the time points; 0 where a volume has none of it, NaN where nobody counted."""
         place, values, voxels = self.class_rows
         result = np.where(self.indexed, 0.0, np.nan)
         result[place[values == value]] = voxels[values == value]
-        return result
+        return result / self.time_points
 
     def class_ml(self, value: int) -> Floats:
         """(n,) as :meth:`class_voxels`, in ml."""

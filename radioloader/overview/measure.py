@@ -29,12 +29,12 @@ class Measured:
 
     Attributes:
         percentiles: Those of :data:`PERCENTILES`, over finite voxels as numpy gives them; empty where no voxel is finite.
-        sample: At most :data:`SAMPLE` of the values, evenly spread, float32.
+        sample: At most :data:`SAMPLE` of the values, evenly spread, float32 (float64 where they would not fit).
         voxels: How many voxels that is from.
     """
 
     percentiles: tuple[float, ...]
-    sample: npt.NDArray[np.float32]
+    sample: npt.NDArray[np.floating[Any]]
     voxels: int
 
 
@@ -107,7 +107,9 @@ def measure(voxels: VolumeVoxels) -> Measured:
     if not values.size:
         return Measured((), np.zeros(0, np.float32), 0)
     chosen = np.linspace(0, values.size - 1, min(SAMPLE, values.size)).round().astype(np.int64)
-    return Measured(_percentiles(values), values[chosen].astype(np.float32), values.size)
+    sample = values[chosen]
+    fits = sample.dtype.kind != "f" or np.abs(sample).max() <= np.finfo(np.float32).max
+    return Measured(_percentiles(values), sample.astype(np.float32 if fits else np.float64), values.size)
 
 
 def _percentiles(values: npt.NDArray[Any]) -> tuple[float, ...]:

@@ -34,7 +34,9 @@ RULES = (
     f"{ENOUGH} volumes. Robust z is the distance from the median, divided by 1.4826 times the median absolute deviation; lengths and "
     f"volumes are compared as logarithms. The divisor is at least {_SPACING_FLOOR:g} for spacings, {_EXTENT_FLOOR:g} for extents, "
     f"{_VOLUME_FLOOR:g} for volumes (5 times that is a factor of {np.exp(FAR * _SPACING_FLOOR):.2g}, {np.exp(FAR * _EXTENT_FLOOR):.2g} and "
-    f"{np.exp(FAR * _VOLUME_FLOOR):.2g}), and {_INTENSITY_FLOOR:g} of the median standard deviation of a volume's voxels for intensities.",
+    f"{np.exp(FAR * _VOLUME_FLOOR):.2g}), and {_INTENSITY_FLOOR:g} of the median standard deviation of a volume's voxels for intensities. "
+    f"For volumes of a class of n voxels (median) it is the root of {_VOLUME_FLOOR:g} squared plus 1/n, as a few voxels more or less "
+    "are nothing odd.",
     "Spacing, extent and orientation of a label on the grid of an image are the image's, and are judged there; other labels are "
     "compared among themselves.",
 )
@@ -54,9 +56,11 @@ def robust_z(values: Floats, floor: float) -> tuple[float, Floats]:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return float("nan"), np.full(len(values), np.nan)
-    median = float(np.median(finite))
-    spread = max(1.4826 * float(np.median(np.abs(finite - median))), floor)
-    return median, np.where(np.isfinite(values), (values - median) / spread, np.nan)
+    # Distances of the largest numbers there are may be infinite, and are far then.
+    with np.errstate(over="ignore", invalid="ignore"):
+        median = float(np.median(finite))
+        spread = max(1.4826 * float(np.median(np.abs(finite - median))), floor)
+        return median, np.where(np.isfinite(values), (values - median) / spread, np.nan)
 
 
 def find_outliers(facts: CollectionFacts, on_image: Collection[int] = ()) -> dict[int, list[str]]:
@@ -145,7 +149,7 @@ def _intensities(facts: CollectionFacts) -> Found:
     floor = _INTENSITY_FLOOR * float(np.median(spread)) if spread.size else 0.0
     for what, column in (("mean", facts.mean), ("standard deviation", facts.std)):
         for place, z, median in _far(column, floor, logarithm=False):
-            yield place, f"{what} {figure(column[place])}, median of all {figure(median)} (robust z {z:.1f})"
+            yield place, f"{what} {figure(column[place])}, median of all {figure(median)} (robust z {_z(z)})"
 
 
 def _classes(facts: CollectionFacts) -> Found:
@@ -157,8 +161,16 @@ def _classes(facts: CollectionFacts) -> Found:
         if known >= ENOUGH and there.sum() >= MAJORITY * known:
             for place in np.flatnonzero((ml == 0) & (facts.nonzero > 0)).tolist():
                 yield place, f"class {names[value]} is missing, {int(there.sum())} of {known} have it"
-        for place, z, median in _far(np.where(there, ml, np.nan), _VOLUME_FLOOR, logarithm=True):
-            yield place, f"class {names[value]} {figure(ml[place])} ml, median {figure(median)} ml (robust z {z:.1f})"
+        if not there.any():
+            continue
+        # Of n voxels, chance and the outline move about the square root.
+        floor = float(np.hypot(_VOLUME_FLOOR, 1 / np.sqrt(np.median(facts.class_voxels(value)[there]))))
+        for place, z, median in _far(np.where(there, ml, np.nan), floor, logarithm=True):
+            yield place, f"class {names[value]} {figure(ml[place])} ml, median {figure(median)} ml (robust z {_z(z)})"
+
+
+def _z(value: float) -> str:
+    return f"{value:.1f}" if abs(value) < 1e4 else figure(value)
 
 
 def _far(values: Floats, floor: float, *, logarithm: bool) -> Iterator[tuple[int, float, float]]:
@@ -166,6 +178,7 @@ def _far(values: Floats, floor: float, *, logarithm: bool) -> Iterator[tuple[int
     if np.isfinite(values).sum() < ENOUGH:
         return
     _, z = robust_z(np.log(values) if logarithm else values, max(floor, 1e-300))
-    median = float(np.median(values[np.isfinite(values)]))
+    with np.errstate(over="ignore"):
+        median = float(np.median(values[np.isfinite(values)]))
     for place in np.flatnonzero(np.abs(z) > FAR).tolist():
         yield place, float(z[place]), median

@@ -18,6 +18,10 @@
     return Object.assign(element, values);
   };
 
+  // Names that turn the direction of text must not turn what follows them.
+  const turning = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
+  const isolate = (text) => (turning.test(text) ? "\u2068" + text + "\u2069" : text);
+
   // Numbers as they are, without the binary tail; sizes with a cross between them.
   const say = (column, value) => {
     if (value === null) return "";
@@ -42,8 +46,8 @@
     return "data:" + data.mime + ";base64," + chunks.get(chunk)[number % data.chunk];
   };
   const described = (row) => {
-    const name = row.v[subject] + ", " + row.v[collection];
-    return "Axial, coronal and sagittal plane of " + name + (row.l ? " with label " + row.l : "");
+    const name = isolate(row.v[subject]) + ", " + isolate(row.v[collection]);
+    return "Axial, coronal and sagittal plane of " + name + (row.l ? " with label " + isolate(row.l) : "");
   };
 
   const swatch = (colour) => {
@@ -57,7 +61,7 @@
     list.replaceChildren();
     for (const value of row.c ?? []) {
       const item = make("li");
-      item.append(swatch(names[value][1]), row.l + " " + names[value][0]);
+      item.append(swatch(names[value][1]), isolate(row.l) + " " + isolate(names[value][0]));
       list.append(item);
     }
     if (row.m) list.append(make("li", "and " + row.m + " more classes"));
@@ -65,7 +69,7 @@
   };
 
   const open = (row) => {
-    at("dialog-h").textContent = row.v[subject] + ", " + row.v[collection];
+    at("dialog-h").textContent = isolate(row.v[subject]) + ", " + isolate(row.v[collection]);
     const image = dialog.querySelector("img");
     image.src = picture(row.p);
     image.alt = described(row);
@@ -105,7 +109,10 @@
         // The heading is made anew, and the keyboard stays where it was.
         table.querySelector('thead button[data-key="' + key + '"]').focus();
       });
-      cell.append(control);
+      // On paper headings are text: browsers do not repeat buttons on each page.
+      const text = make("span", label, { className: "print" });
+      text.setAttribute("aria-hidden", "true");
+      cell.append(control, text);
       line.append(cell);
     };
     columns.forEach((column, i) => {
@@ -199,8 +206,9 @@
       ? "Rows " + number(first + 1) + " to " + number(first + part.length) + " of " + number(shown.length) + all
       : "No row" + all;
     at("page").textContent = "Page " + number(state.page + 1) + " of " + number(pages);
-    at("back").disabled = state.page === 0;
-    at("next").disabled = state.page === pages - 1;
+    // Not "disabled": the keyboard would lose its place when the last page is reached.
+    at("back").setAttribute("aria-disabled", state.page === 0);
+    at("next").setAttribute("aria-disabled", state.page === pages - 1);
     hint();
   };
 
@@ -217,13 +225,14 @@
     label.append(box, " " + column.label);
     at("choose").querySelector("div").append(label);
   });
-  const turn = (step) => {
+  const turn = (button, step) => {
+    if (button.getAttribute("aria-disabled") === "true") return;
     state.page += step;
     update(false);
     at("volumes").scrollIntoView();
   };
-  at("back").addEventListener("click", () => turn(-1));
-  at("next").addEventListener("click", () => turn(1));
+  at("back").addEventListener("click", (event) => turn(event.currentTarget, -1));
+  at("next").addEventListener("click", (event) => turn(event.currentTarget, 1));
   for (const id of ["collection", "odd", "size"]) at(id).addEventListener("change", () => update(true));
   at("find").addEventListener("input", () => update(true));
   at("controls").addEventListener("submit", (event) => event.preventDefault());

@@ -17,11 +17,16 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from radioloader.errors import ConfigError
+from radioloader.overview.wording import isolated
+from radioloader.storage.uri import is_remote, is_within
 
-__all__ = ["PICTURES_A_CHUNK", "embed", "picture_chunks", "write_page"]
+__all__ = ["PICTURES_A_CHUNK", "embed", "page_folder", "picture_chunks", "write_page"]
 
 PICTURES_A_CHUNK = 25
 """Pictures are parsed chunk by chunk, when a page of the table shows one of them."""
+_OURS = b'<meta name="generator" content="radioloader'
+_HEAD = 4096
+"""Bytes at the beginning of a page that say who made it."""
 _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
@@ -37,6 +42,45 @@ def picture_chunks(pictures: Sequence[bytes]) -> Iterator[Markup]:
     for start in range(0, len(pictures), PICTURES_A_CHUNK):
         chunk = pictures[start : start + PICTURES_A_CHUNK]
         yield embed([base64.b64encode(data).decode("ascii") for data in chunk])
+
+
+def page_folder(out: str | os.PathLike[str], store: str) -> Path:
+    """The folder for a page, made and tried before anything is read for it.
+
+    Args:
+        out: As it was given.
+        store: URI of the store.
+
+    Raises:
+        ConfigError: It cannot be written, is within the store, or has an ``index.html`` that is no report.
+    """
+    text = os.fspath(out)
+    if is_remote(text):
+        raise ConfigError(f"out={text!r}: a report is written to a local folder; copy it from there")
+    folder = Path(text)
+    path = folder / "index.html"
+    try:
+        if is_within(folder, store):
+            raise ConfigError(f"out={text!r} is within the store {store}; choose a folder outside of it (--out)")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if path.is_dir():
+            raise ConfigError(f"{str(path)!r} is a folder; choose another folder for the report (--out)")
+        if path.exists():
+            with path.open("rb") as file:
+                ours = _OURS in file.read(_HEAD)
+            if not ours:
+                raise ConfigError(
+                    f"{str(path)!r} is there and is no report of radioloader, so it is not replaced; choose another folder (--out), or "
+                    "move that file"
+                )
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the report cannot be written to {text!r}: {error}; choose another folder (--out)"
+        ) from error
+    return folder
 
 
 def write_page(folder: Path, context: Mapping[str, Any], chunks: Iterable[Markup]) -> Path:
@@ -87,6 +131,7 @@ def _text(name: str) -> str:
 @cache
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["isolated"] = isolated
     return environment.from_string(_text("page.html.j2"))
 
 

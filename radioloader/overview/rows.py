@@ -13,12 +13,15 @@ import numpy.typing as npt
 from radioloader.overview.facts import CollectionFacts, class_names, missing
 from radioloader.overview.look import Look
 from radioloader.overview.pairing import Entry, Place
+from radioloader.overview.wording import shortened
 
-__all__ = ["table"]
+__all__ = ["TEXT", "table"]
 
 _CLASS_COLUMNS = 8
 """Columns for volumes of classes, at most; above, each label collection has one for all of them together."""
 _USER_COLUMNS = 30
+TEXT = 200
+"""Characters of a text of the subjects' own columns that are shown, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ def table(
     flags: Sequence[Sequence[str]],
     user: Mapping[str, npt.NDArray[Any]],
     subjects: Sequence[str],
+    *,
+    longest: int = TEXT,
 ) -> dict[str, Any]:
     """Columns and rows for JSON.
 
@@ -50,12 +55,13 @@ def table(
         flags: What is odd about each.
         user: The subjects' own columns.
         subjects: Ids in the order of those columns.
+        longest: Characters of the texts in those columns; longer ones end in an ellipsis.
 
     Returns:
         ``columns``: label, kind and whether hidden of each; ``rows``: ``v`` the cells, ``f`` what is odd; ``left_out``: columns of
         the subjects that are too many to show.
     """
-    columns = [*_standard(cohort, looks), *_classes(cohort, entries), *_users(user, subjects)]
+    columns = [*_standard(cohort, looks), *_classes(cohort, entries), *_users(user, subjects, longest)]
     rows = [
         {"v": [column.cell(number, entry) for column in columns], "f": list(flags[number])}
         for number, entry in enumerate(entries)
@@ -133,7 +139,7 @@ def _classes(cohort: Mapping[str, CollectionFacts], entries: Sequence[Entry]) ->
         if apart:
             columns += [_ml(facts.name, f"{facts.name} {names[value]}, ml", facts.class_ml(value)) for value in every]
         elif every:
-            total = facts.nonzero * facts.voxel_ml
+            total = facts.nonzero * facts.voxel_ml / facts.time_points
             columns.append(_ml(facts.name, f"{facts.name}, all {len(every)} classes, ml", total))
     return columns
 
@@ -148,12 +154,12 @@ def _ml(collection: str, label: str, values: npt.NDArray[np.float64]) -> _Column
     return _Column(label, "number", read)
 
 
-def _users(user: Mapping[str, npt.NDArray[Any]], subjects: Sequence[str]) -> list[_Column]:
+def _users(user: Mapping[str, npt.NDArray[Any]], subjects: Sequence[str], longest: int) -> list[_Column]:
     place_of = {subject: place for place, subject in enumerate(subjects)}
-    return [_user(name, values, place_of) for name, values in list(user.items())[:_USER_COLUMNS]]
+    return [_user(name, values, place_of, longest) for name, values in list(user.items())[:_USER_COLUMNS]]
 
 
-def _user(name: str, values: npt.NDArray[Any], place_of: Mapping[str, int]) -> _Column:
+def _user(name: str, values: npt.NDArray[Any], place_of: Mapping[str, int], longest: int) -> _Column:
     absent = missing(values)
     first = next((value for value, gone in zip(values.tolist(), absent, strict=True) if not gone), None)
     is_time = values.dtype.kind == "M"
@@ -167,6 +173,6 @@ def _user(name: str, values: npt.NDArray[Any], place_of: Mapping[str, int]) -> _
         place = place_of.get(entry.subject)
         if place is None or absent[place]:
             return None
-        return _number(values[place]) if is_number else str(texts[place])
+        return _number(values[place]) if is_number else shortened(str(texts[place]), longest)
 
     return _Column(name, "number" if is_number else "text", read)

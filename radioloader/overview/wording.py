@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["count", "figure", "listed", "shape_text", "spacing_text", "tally"]
+__all__ = ["count", "figure", "isolated", "listed", "shape_text", "shortened", "spacing_text", "tally"]
+
+
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]")
 
 
 def figure(value: float) -> str:
@@ -44,3 +48,13 @@ def tally(values: Iterable[Any], most: int = 6) -> list[tuple[str, int]]:
 def listed(names: Sequence[str], most: int = 5) -> str:
     """``"a, b, c and 7 more"``."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text of at most ``longest`` characters, of which the last is an ellipsis where it was cut."""
+    return text if len(text) <= longest else text[: longest - 1] + "\u2026"
+
+
+def isolated(text: str) -> str:
+    """A name for the middle of a text, in which nothing of it turns the direction of what follows (Unicode Annex 9, FSI and PDI)."""
+    return f"\u2068{text}\u2069" if _RIGHT_TO_LEFT.search(text) else text

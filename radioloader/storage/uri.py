@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlparse
 
 from radioloader.errors import ConfigError
 
-__all__ = ["is_remote", "join", "normalise"]
+__all__ = ["is_remote", "is_within", "join", "normalise"]
 
 _REMOTE = ("s3", "azure", "gcs", "gs")
 
@@ -37,6 +37,13 @@ def normalise(uri: str | os.PathLike[str]) -> str:
             f"the URI {text!r} has the unknown scheme {scheme!r}; use a path, file://, s3://, azure:// or gcs://"
         )
     return str(Path(text).expanduser().absolute())
+
+
+def is_within(path: str | os.PathLike[str], store: str) -> bool:
+    """Whether a local ``path`` is the store, or lies in it, links followed. In a remote store none does."""
+    if is_remote(store):
+        return False
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store))
 
 
 def join(uri: str, *parts: str) -> str:

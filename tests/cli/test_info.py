@@ -126,6 +126,6 @@ def test_values_classes_and_what_is_odd_at_a_glance(
         "class 3 (spleen) in 0 of 5 volumes; region 1+2 (all) in 5 of 5 volumes, median 0.008 ml"
     ) in out
     assert "missing: seg 1 subject, age 1 value" in out
-    assert "outliers: 1 of T1w, 1 of seg; radioloader report says why" in out
+    assert "outliers: 1 of T1w; radioloader report says why" in out
     assert "duplicates: 4 volumes in 1 group" in out
     assert "not in the store: 1 failed, 0 left out; radioloader report says which and why" in out

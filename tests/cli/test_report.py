@@ -47,3 +47,19 @@ def test_no_store(cli: Cli, tmp_path: Path) -> None:
     assert done.status == 2
     assert done.err.startswith(f"error: there is no radioloader store at {tmp_path}/none")
     assert not (tmp_path / "out").exists()
+
+
+def test_not_into_the_store(cli: Cli, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(store_uri, tmp_path / "cohort")
+    monkeypatch.chdir(tmp_path / "cohort")
+    before = sorted(tmp_path.rglob("*"))
+    for options in ((), ("--out", "."), ("--out", "deep/report")):
+        done = cli("report", ".", *options)
+        assert done.status == 2
+        assert f"is within the store {tmp_path}/cohort; choose a folder outside of it (--out)" in done.err
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = cli("report", "../elsewhere/../cohort/.", "--no-pictures")
+    assert done.status == 0
+    assert done.out.startswith("cohort-report/index.html: ")

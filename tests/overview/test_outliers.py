@@ -117,3 +117,17 @@ def test_robust_z_is_the_distance_in_robust_standard_deviations() -> None:
     median, z = robust_z(np.array([np.nan]), 1.0)
     assert np.isnan(median)
     assert np.isnan(z).all()
+
+
+def test_a_few_voxels_more_or_less_are_not_odd(make_store: Any) -> None:
+    label = np.zeros((8, 9, 10), np.uint8)
+    label[1:5, 1:6, 1:6] = 1  # 100 voxels
+    label[7, 0, 0] = 2
+    larger, smaller = label.copy(), label.copy()
+    larger[7, 0, :3] = 2  # 3 instead of 1
+    smaller[label == 1] = 0
+    smaller[1:5, 1:6, 1] = 1  # 20 instead of 100
+    volumes = {f"s{n}": (None, label, np.eye(4)) for n in range(8)}
+    made = make_store({**volumes, "larger": (None, larger, np.eye(4)), "smaller": (None, smaller, np.eye(4))})
+    z = np.log(5) / np.hypot(0.15, 0.1)
+    assert reasons(made) == {("seg", "smaller"): [f"class 1 0.02 ml, median 0.1 ml (robust z -{z:.1f})"]}

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -213,8 +214,16 @@ def test_a_volume_that_cannot_be_read_is_told(clean: Made, tmp_path: Path) -> No
 
 def test_other_files_are_left_alone(clean: Made, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    (tmp_path / "index.html").write_text("replaced")
-    rl.report(clean.uri, tmp_path, pictures=False)
+    (tmp_path / "index.html").write_text("<title>mine too</title>")
+    with pytest.raises(
+        ConfigError, match=r"index.html' is there and is no report of radioloader.*choose another folder \(--out\)"
+    ):
+        rl.report(clean.uri, tmp_path, pictures=False)
+    assert (tmp_path / "index.html").read_text() == "<title>mine too</title>"
+    (tmp_path / "index.html").unlink()
+    rl.report(clean.uri, tmp_path, title="first", pictures=False)
+    rl.report(clean.uri, tmp_path, title="second", pictures=False)
+    assert "<title>second</title>" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "mine.txt"]
     assert (tmp_path / "index.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
@@ -225,8 +234,6 @@ def test_arguments(clean: Made, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers=0"):
         rl.report(clean.uri, tmp_path, workers=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="choose another folder"):
-        rl.report(clean.uri, tmp_path / "file", pictures=False)
 
     with pytest.raises(ConfigError, match=r"uri=5 is a int; it must be a path, .* or a selection of its subjects"):
         rl.report(5, tmp_path)  # type: ignore[arg-type]
@@ -252,7 +259,7 @@ def test_an_opened_store_and_a_selection(planted: Made, tmp_path: Path) -> None:
     assert report.outliers == {}  # four are not compared, and the twin's other is not among them
     assert f"4 of its {len(store)} subjects" in scripts.text
     assert "Failed: " not in scripts.text
-    assert "everything that ingests were given is in the store" in re.sub(r"\s+", " ", scripts.text)
+    assert "None was recorded of these subjects." in scripts.text
 
 
 def test_files_that_are_no_volumes_are_told_apart(make_store: Any, tmp_path: Path) -> None:
@@ -304,3 +311,80 @@ def test_a_label_on_another_grid_is_not_the_images(make_store: Any, write_image:
     assert rl.ingest(made.uri, {"seg": {"b": path}}, labels=["seg"], workers=1, allow_missing=True).ok
     _, data = page(rl.report(made.uri, tmp_path / "out"))
     assert [row["v"][1] for row in data["rows"]] == ["T1w", "seg"]
+
+
+def test_where_it_cannot_be_written_is_told_before_voxels_are_read(
+    clean: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "survey", None)  # nothing is read
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / "index.html").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(clean.uri)
+    for out, message in (
+        (tmp_path / "file", "choose another folder"),
+        (tmp_path / "folder", "is a folder; choose another folder"),
+        (Path(clean.uri), "is within the store"),
+        (Path(clean.uri) / "report", "is within the store"),
+        (tmp_path / "link" / "report", "is within the store"),
+        ("s3://bucket/report", "is written to a local folder"),
+        ("a\0b", "cannot be written"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rl.report(clean.uri, out)
+    assert not (Path(clean.uri) / "report").exists()
+
+
+def test_long_texts_leave_room(clean: Made, make_store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    letter = "\u00e4"  # two bytes
+    meta = "subject_id\tnote\n" + "".join(f"{s}\t{letter * 3000}\n" for s in ("a", "b"))
+    made = make_store({s: (*voxels(n), np.eye(4)) for n, s in enumerate(("a", "b"))}, meta)
+    scripts, data = page(rl.report(made.uri, tmp_path / "1"))
+    assert cells(data, "note") == dict.fromkeys("ab", "\u00e4" * 199 + "\u2026")
+    assert "cut to 200 characters" in scripts.text
+    monkeypatch.setattr(build, "_PAGE_BYTES", 1)
+    scripts, data = page(rl.report(made.uri, tmp_path / "2"))
+    assert cells(data, "note")["a"] == letter * 11 + "\u2026"
+    assert "cut to 12 characters" in scripts.text
+
+
+def test_each_label_collection_says_what_is_odd(clean: Made, write_image: Any, tmp_path: Path) -> None:
+    shutil.copytree(clean.uri, tmp_path / "store")
+    for name in ("one", "two"):
+        files = {
+            subject: write_image(
+                tmp_path / name / f"{subject}.nii.gz", label * (subject != "s01"), np.diag([1.0, 1.0, 2.0, 1.0])
+            )
+            for subject, label in clean.labels.items()
+        }
+        assert rl.ingest(tmp_path / "store", {name: files}, labels=[name], workers=1).ok
+    _, data = page(rl.report(tmp_path / "store", tmp_path / "out", pictures=False))
+    flags = {row["v"][0]: row["f"] for row in data["rows"]}
+    assert flags["s01"] == ["one: empty label, 11 of 12 are not", "two: empty label, 11 of 12 are not"]
+
+
+def test_volumes_of_4d_labels_are_those_of_a_time_point(make_store: Any, tmp_path: Path) -> None:
+    label = np.zeros((5, 4, 10, 4), np.uint8)
+    label[:2, :2, :5, :] = 1  # 20 of 200 voxels
+    label[4, 0, 0, :2] = 2  # in half of the time points
+    made = make_store({"a": (None, label, np.eye(4))})
+    scripts, data = page(rl.report(made.uri, tmp_path))
+    assert cells(data, "seg 1, ml")["a"] == 0.02
+    assert cells(data, "seg 2, ml")["a"] == 0.0005
+    text = re.sub(r"\s+", " ", scripts.text)
+    assert "background 89.75% of the voxels" in text
+    assert "1 1 0.02 0.02 0.02 97.6% 10.000%" in text
+
+
+def test_the_largest_numbers_are_told(make_store: Any, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(6, 7, 8))
+    volumes = {f"s{n}": (image + n / 100, None, np.eye(4)) for n in range(6)}
+    volumes["large"] = (image * 1e150, None, np.eye(4))
+    volumes["largest"] = (image * 1e307, None, np.eye(4))
+    with np.errstate(over="ignore", invalid="ignore"):  # of the statistics at ingest
+        made = make_store(volumes)
+    assert made.report.ok, [item.reason for item in made.report.items]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, data = page(rl.report(made.uri, tmp_path))
+    (row,) = [row for row in data["rows"] if row["v"][0] == "large"]
+    assert re.search(r"robust z -?\d\.\d+e\+1[45]\d\)", row["f"][0])
