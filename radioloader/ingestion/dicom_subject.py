@@ -10,8 +10,8 @@ from typing import Any
 
 from radioloader.errors import CatalogError, ConfigError
 from radioloader.formats.dicom.frames import SeriesFacts
+from radioloader.ingestion.cells import SUBJECT_COLUMNS
 from radioloader.ingestion.identity import Pseudonyms, study_subject
-from radioloader.ingestion.metadata import SUBJECT_COLUMNS
 from radioloader.ingestion.naming import normal
 
 __all__ = ["SubjectRule"]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from radioloader.errors import CatalogError, ConfigError
 from radioloader.formats.nifti_names import SUFFIXES
+from radioloader.ingestion.cells import SUBJECT_COLUMNS, read_cells
 from radioloader.ingestion.discover import is_label_name
 from radioloader.ingestion.intake import split_component
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
-from radioloader.ingestion.metadata import SUBJECT_COLUMNS, MetadataTable, read_cells
+from radioloader.ingestion.metadata import MetadataTable
 from radioloader.ingestion.naming import normal
 
 if TYPE_CHECKING:
