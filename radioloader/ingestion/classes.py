@@ -15,7 +15,7 @@ import numpy.typing as npt
 from radioloader.errors import ConfigError, FormatError
 from radioloader.ingestion.intake import Loaded
 
-__all__ = ["ClassNames", "Classes", "read_classes", "whole_numbers"]
+__all__ = ["ClassNames", "Classes", "read_all_classes", "read_classes", "whole_numbers"]
 
 Classes = Mapping[str, int | Sequence[int]]
 """Class by name; several classes of a region."""
@@ -115,6 +115,26 @@ def read_classes(collection: str, given: ClassNames) -> dict[str, int | list[int
         found = [number for number in numbers if number is not None]
         result[name] = found if many else found[0]
     return result
+
+
+def read_all_classes(
+    given: Mapping[str, ClassNames] | None, labels: Sequence[str]
+) -> dict[str, dict[str, int | list[int]]]:
+    """Names of the classes of several label collections, checked.
+
+    Args:
+        given: As for :func:`read_classes`, by collection.
+        labels: The label collections.
+
+    Raises:
+        ConfigError: One is none, or its names cannot be used.
+    """
+    for name in given or {}:
+        if name not in labels:
+            raise ConfigError(
+                f"classes names those of {name!r}, which is not among the label collections {', '.join(map(repr, labels)) or '(none)'}"
+            )
+    return {name: read_classes(name, names) for name, names in (given or {}).items()}
 
 
 def _twice(where: str, names: Mapping[Any, Any]) -> dict[str, int]:

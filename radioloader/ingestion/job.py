@@ -63,7 +63,7 @@ class Job:
         classes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._classes = classes or {}
-        self._done: list[IngestItem] = []
+        self._items: Sequence[IngestItem] = ()
         self._store, self._transaction, self._cohort, self._kinds = store, transaction, cohort, kinds
         self._orientation, self._tolerance_mm, self._config = orientation, tolerance_mm, config
         self._recipe = recipe_of(orientation, config)
@@ -171,6 +171,7 @@ class Job:
         executor: Executor | None,
         interval: float,
     ) -> None:
+        self._items = report.items
         for subject, reason in self._cohort.failures.items():
             self._note(report, show, IngestItem(subject, "failed", reason, self._files(subject)), strict)
         for subject, reason in self._cohort.unusable:
@@ -235,7 +236,6 @@ class Job:
 
     def _note(self, report: IngestReport, show: Callable[[IngestItem], None], item: IngestItem, strict: bool) -> None:
         report.items.append(item)
-        self._done.append(item)
         show(item)
         if strict and item.status == "failed":
             error = IngestError(f"stopped at the first failure (strict): subject {item.subject!r}: {item.reason}")
@@ -316,7 +316,7 @@ class Job:
     def _append_problems(self) -> None:
         """Append what could not be ingested, and take back what earlier ingests could not and this one could."""
         found, solved = [], set()
-        for item in self._done:
+        for item in self._items:
             if item.status != "failed":
                 solved.add(item.subject)
             elif self._is_dicom(item):

@@ -12,7 +12,7 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError
 from radioloader.formats.dicom.volumes import Policy
 from radioloader.formats.orientation import check_orientation
-from radioloader.ingestion.classes import ClassNames, read_classes
+from radioloader.ingestion.classes import ClassNames, read_all_classes
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
 from radioloader.ingestion.dicom_subject import SubjectRule
@@ -119,7 +119,7 @@ def ingest(
     if not commit_interval_s >= 0:
         raise ConfigError(f"commit_interval_s={commit_interval_s} must not be negative")
     kinds = _kinds(images, labels)
-    named = _class_names(classes, kinds)
+    named = read_all_classes(classes, [name for name, kind in kinds.items() if kind == "label"])
     kept = tuple([keep_tags] if isinstance(keep_tags, str) else keep_tags)
     dicom = DicomOptions(
         Policy(on_tilt, on_irregular, slice_tolerance_mm, suv or "").check(),
@@ -215,16 +215,6 @@ def _kinds(images: Mapping[str, Source], labels: Sequence[str] | None) -> dict[s
         name: "label" if _holds_labels(name, source, labels) else "image"
         for name, source in (images.items() if isinstance(images, Mapping) else ())
     }
-
-
-def _class_names(classes: Mapping[str, ClassNames] | None, kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    for name in classes or {}:
-        if kinds.get(name) != "label":
-            labels = [label for label, kind in kinds.items() if kind == "label"]
-            raise ConfigError(
-                f"classes names those of {name!r}, which is not among the label collections {', '.join(map(repr, labels)) or '(none)'}"
-            )
-    return {name: read_classes(name, given) for name, given in (classes or {}).items()}
 
 
 def _holds_labels(name: str, source: Source, labels: Sequence[str] | None) -> bool:

@@ -110,7 +110,7 @@ def test_classes_and_splits_by_hand(cli: Cli, tmp_path: Path) -> None:
         (["--orientation", "XYZ"], "XYZ"),
         (
             ["--classes", "lable:a=1"],
-            "classes names those of 'lable', which is not among the label collections ['dseg']",
+            "classes names those of 'lable', which is not among the label collections 'dseg'",
         ),
     ],
 )

@@ -11,7 +11,9 @@ from radioloader.ingestion.classes import read_classes
 from radioloader.ingestion.layouts.plan import LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
 
-__all__ = ["IMAGES", "LABEL", "LABELS", "add_classes", "add_splits", "channel_names", "inside", "leave_out"]
+__all__ = ["DATASET", "IMAGES", "LABEL", "LABELS", "add_classes", "add_splits", "channel_names", "inside"]
+
+DATASET = "dataset.json"
 
 LABEL = "label"
 """Name of the label collection."""
@@ -58,26 +60,8 @@ def add_classes(plan: LayoutPlan, dataset: Mapping[str, Any] | None, path: str) 
         plan.classes[LABEL] = path
 
 
-def add_splits(plan: LayoutPlan, tree: Tree, folders: tuple[str, ...] = IMAGES) -> None:
+def add_splits(plan: LayoutPlan, tree: Tree) -> None:
     """Name the splits, where there is more than one folder of images."""
-    used = [folder for folder in folders if plan.takes_from(tree.path(folder))]
+    used = [folder for folder in IMAGES if plan.takes_from(tree.path(folder))]
     if len(used) > 1:
         plan.splits = {_SPLITS[folder]: tree.path(folder) for folder in used}
-
-
-def leave_out(plan: LayoutPlan, tree: Tree, reasons: Mapping[str, str], reason: str) -> None:
-    """List the volumes that are not taken, and the files that are none.
-
-    Args:
-        plan: What is taken.
-        tree: All files.
-        reasons: Why, by name in the tree.
-        reason: Why, for the others.
-    """
-    taken = {path.rpartition("#")[0] or path for path in plan.taken()} | plan.taken()
-    for name in tree.volumes:
-        path = tree.path(name)
-        if path not in taken:
-            plan.left_out.append((path, reasons.get(name, reason)))
-    used = {"dataset.json", "participants.tsv", "dataset_description.json"}
-    plan.note_strangers(tree.path(name) for name in tree.strangers if name not in used)

@@ -102,10 +102,7 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
             made.obs_meta = table
         except CatalogError as error:
             made.notes.append(f"the subjects' columns were left out: {error}")
-    for path, why_not in reasons.items():
-        made.left_out.append((tree.path(path), why_not))
-    used = {"participants.tsv", "dataset_description.json"}
-    made.note_strangers(tree.path(name) for name in tree.strangers if name not in used)
+    made.leave_out(tree, reasons, read=["participants.tsv", "dataset_description.json"])
     return made
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from radioloader.errors import FormatError
 from radioloader.formats.nifti import read_header
 from radioloader.ingestion.layouts._challenge import (
+    DATASET,
     IMAGES,
     LABEL,
     LABELS,
@@ -15,7 +16,6 @@ from radioloader.ingestion.layouts._challenge import (
     add_splits,
     channel_names,
     inside,
-    leave_out,
 )
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
@@ -28,8 +28,7 @@ _LOOKED_AT = 5
 
 def match(tree: Tree) -> str | None:
     """Why a folder is one of the decathlon; None when it is not."""
-    listed = list(_listed(tree.dataset_json[0]))
-    found = [image for image, _, _ in listed if tree.has(image)]
+    found = [image for image, _ in _listed(tree.dataset_json[0]) if tree.has(image)]
     if found:
         return f"dataset.json lists pairs of image and label that are there, such as {found[0]}"
     if "channel_names" in (tree.dataset_json[0] or {}):
@@ -51,7 +50,7 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     """
     dataset, problem = tree.dataset_json
     made = LayoutPlan("decathlon", tree.root, why)
-    pairs = [(image, label) for image, label, _ in _listed(dataset)]
+    pairs = list(_listed(dataset))
     reason = "dataset.json does not list it"
     if not pairs:
         made.notes.append(
@@ -77,7 +76,8 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
                     paths.append(path)
     names = channel_names((dataset or {}).get("modality"), "channel")
     count = _components(images_of)
-    if count > 1 and len(names) == count:
+    split = count > 1 and len(names) == count
+    if split:
         made.images = {
             name: {subject: [f"{path}#{i}" for path in paths] for subject, paths in images_of.items()}
             for i, name in enumerate(names)
@@ -92,12 +92,11 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     made.images = {name: files for name, files in made.images.items() if files}
     made.labels = {LABEL: labels_of} if labels_of else {}
     for number, name in enumerate(made.images):
-        ending = f"#{number}" if count > 1 and len(names) == count else ""
-        made.globs[name] = f"{tree.path(_folder(images_of, tree))}{ending}"
+        made.globs[name] = tree.path(_folder(images_of, tree)) + (f"#{number}" if split else "")
     made.globs[LABEL] = tree.path(_folder(labels_of, tree))
-    add_classes(made, dataset, tree.path("dataset.json"))
+    add_classes(made, dataset, tree.path(DATASET))
     add_splits(made, tree)
-    leave_out(made, tree, {}, reason)
+    made.leave_out(tree, {}, otherwise=reason, read=[DATASET])
     return made
 
 
@@ -110,16 +109,16 @@ def _folder(files: Files, tree: Tree) -> str:
     return f"{kind}[TV]*/*.nii*"
 
 
-def _listed(dataset: Mapping[str, Any] | None) -> Iterator[tuple[str, str, str]]:
-    """The image, label (or empty) and split of each case that ``dataset.json`` lists, relative to it."""
-    for key, split in (("training", "train"), ("validation", "val"), ("test", "test")):
+def _listed(dataset: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """The image and label (or empty) of each case that ``dataset.json`` lists, relative to it."""
+    for key in ("training", "validation", "test"):
         cases = (dataset or {}).get(key)
         for case in cases if isinstance(cases, list) else ():
             image, label = (case.get("image"), case.get("label")) if isinstance(case, Mapping) else (case, None)
             if isinstance(image, list) and len(image) == 1:
                 image = image[0]
             if isinstance(image, str) and image:
-                yield inside(image), inside(label) if isinstance(label, str) and label else "", split
+                yield inside(image), inside(label) if isinstance(label, str) and label else ""
 
 
 def _components(files: Files) -> int:

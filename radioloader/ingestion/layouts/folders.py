@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 
@@ -14,33 +15,11 @@ from radioloader.ingestion.naming import file_stem, name_subjects, normal
 __all__ = ["match_folders", "match_subjects", "plan_folders", "plan_subjects"]
 
 _DELIMITERS = "_-. "
+_FIRST = re.compile(rf"([^{re.escape(_DELIMITERS)}]+)[{re.escape(_DELIMITERS)}](.+)", re.S)
 _ROLES = 30
 """Files of one subject, above which a folder is no subject's."""
 
-_WORDS = {
-    "image",
-    "images",
-    "img",
-    "imgs",
-    "data",
-    "scans",
-    "volumes",
-    "t1",
-    "t2",
-    "t1w",
-    "t2w",
-    "flair",
-    "ct",
-    "mr",
-    "mri",
-    "pet",
-    "pt",
-    "dwi",
-    "adc",
-    "t1c",
-    "t1ce",
-    "t1gd",
-}
+_WORDS = re.compile(r"images?|imgs?|data|scans|volumes|t[12]w?|flair|ct|mri?|pe?t|dwi|adc|t1ce?|t1gd", re.I)
 _LABELS = {"label", "labels", "labelstr", "labelsts", "seg", "segs", "segmentation", "segmentations", "mask", "masks"}
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -81,18 +60,18 @@ def plan_folders(tree: Tree, why: str) -> LayoutPlan:
         why: What it was recognised by.
     """
     made = LayoutPlan("folders", tree.root, why)
-    folders = tree.folders
-    groups = {folder or normal(tree.root.rstrip("/").rpartition("/")[2]): names for folder, names in folders.items()}
-    naming = name_subjects({group: [tree.path(name) for name in names] for group, names in groups.items()}, {}, None)
-    for (folder, names), (group, _) in zip(folders.items(), groups.items(), strict=True):
-        files: Files = dict(naming.groups[group])
+    # A single folder of files is called as it is itself.
+    folders = {folder or normal(os.path.basename(tree.root)): folder for folder in tree.folders}
+    naming = name_subjects(
+        {name: [tree.path(file) for file in tree.inside(folder)] for name, folder in folders.items()}, {}, None
+    )
+    for name, folder in folders.items():
         # The name of a folder that holds everything was hardly given for what is in it, unless that is all that it says.
-        label = is_label_name(group) if folder else group.lower() in _LABELS
-        (made.labels if label else made.images)[group] = files
-        made.globs[group] = tree.path(folder) if folder else tree.root
-        assert names
+        label = is_label_name(name) if folder else name.lower() in _LABELS
+        (made.labels if label else made.images)[name] = naming.groups[name]
+        made.globs[name] = tree.path(folder) if folder else tree.root
     made.notes.append(f"subject ids come from: {naming.rule}")
-    made.note_strangers(tree.path(name) for name in tree.strangers)
+    made.leave_out(tree, {})
     return made
 
 
@@ -125,15 +104,14 @@ def plan_subjects(tree: Tree, why: str) -> LayoutPlan:
         why: What it was recognised by.
     """
     made = LayoutPlan("subjects", tree.root, why)
-    folders = tree.folders
     groups: dict[str, Files] = {}
-    for folder, names in folders.items():
+    for folder, names in tree.folders.items():
         for name, role in zip(names, _roles(folder, names), strict=True):
             groups.setdefault(role, {}).setdefault(normal(folder.rpartition("/")[2]), []).append(tree.path(name))
     for role, files in sorted(groups.items()):
         (made.labels if is_label_name(role) else made.images)[role] = files
         made.globs[role] = tree.path(f"**/*{role}.nii*")
-    made.note_strangers(tree.path(name) for name in tree.strangers)
+    made.leave_out(tree, {})
     return made
 
 
@@ -154,7 +132,7 @@ def _roles(folder: str, names: list[str]) -> list[str]:
 
 def _known(name: str) -> bool:
     """Whether a name is one that people give to kinds of images, or to labels."""
-    return is_label_name(name) or name.lower() in _WORDS
+    return is_label_name(name) or _WORDS.fullmatch(name) is not None
 
 
 def _several_kinds(stems: list[str]) -> bool:
@@ -171,7 +149,7 @@ def _several_kinds(stems: list[str]) -> bool:
             if stem[:cut] in there:
                 return True
             before.setdefault(stem[:cut], set()).add(stem[cut + 1 :])
-        first = re.match(rf"([^{re.escape(_DELIMITERS)}]+)[{re.escape(_DELIMITERS)}](.+)", stem, re.S)
+        first = _FIRST.match(stem)
         if first is not None:
             after.setdefault(first.group(2), set()).add(first.group(1))
     if len(after) > 1 and any(len(names) > 1 for names in after.values()):

@@ -13,9 +13,8 @@ import numpy as np
 from radioloader.config import StorageConfig
 from radioloader.errors import ConfigError, RadioloaderError
 from radioloader.formats.orientation import check_orientation
-from radioloader.ingestion.classes import read_classes
+from radioloader.ingestion.classes import read_all_classes
 from radioloader.ingestion.cohort import Cohort
-from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.layouts.command import by_sources, command
 from radioloader.ingestion.layouts.plan import LayoutPlan
 from radioloader.ingestion.layouts.recognise import recognise
@@ -189,12 +188,7 @@ def check_options(plan: LayoutPlan, options: Mapping[str, Any]) -> None:
         check_orientation(options["orientation"])
     if options.get("obs_meta") is not None:
         load_metadata(read_table(options["obs_meta"]), {}, plan.subjects)
-    for name, given in (options.get("classes") or {}).items():
-        if name not in plan.labels:
-            raise ConfigError(
-                f"classes names those of {name!r}, which is not among the label collections {list(plan.labels)}"
-            )
-        read_classes(name, given)
+    read_all_classes(options.get("classes"), list(plan.labels))
     if options.get("splits"):
         files: dict[str, dict[str, str]] = {subject: {} for subject in plan.subjects}
         for name, found in plan.collections.items():
@@ -234,11 +228,8 @@ def run_plan(
     given["classes"] = {**plan.classes, **(given.get("classes") or {})}
     given["splits"] = given.get("splits") or plan.splits or None
     given["allow_missing"] = True
-    if plan.subject is not None and given.get("subject") is None:
-        given["subject"] = plan.subject
     # Of globs, where they say the same: then ids come from names, and a file that was renamed is not taken for another patient.
-    plain = sources is not None and not any(isinstance(files, DicomSource) for files in plan.collections.values())
-    taken: Mapping[str, Any] = sources if plain and sources is not None else plan.collections
+    taken: Mapping[str, Any] = plan.collections if sources is None or plan.of_dicom else sources
     report = ingest(uri, taken, labels=list(plan.labels), config=config, **given)
     if say is None:
         report.notes = [*lines, *report.notes]
@@ -286,13 +277,14 @@ def _keep_left_out(uri: str, plan: LayoutPlan, config: StorageConfig | None) -> 
         found = [problem for problem in found if problem.status == LEFT_OUT]
         inside = ("SEG files", "RTSTRUCT files")
     store = Store.open(uri, config=config)
+    before = [
+        problem
+        for problem in read_problems(store, store.commits())
+        if problem.status in (LEFT_OUT, NO_VOLUME) and problem.source.startswith(inside)
+    ]
+    if sorted(found) == before:  # the writer's lock need not be had
+        return
     with store.write() as transaction:
-        known = read_problems(store, transaction.commits)
-        before = [
-            problem
-            for problem in known
-            if problem.status in (LEFT_OUT, NO_VOLUME) and problem.source.startswith(inside)
-        ]
         change_problems(store, transaction, found, before)
         if transaction.pending:
             transaction.commit("files that were left out", {"left_out": len(found)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from radioloader.errors import CatalogError, ConfigError
@@ -22,22 +23,7 @@ __all__ = ["SUFFIXES_OF_TABLES", "plan"]
 SUFFIXES_OF_TABLES = (".csv", ".tsv")
 _PATHS = ("path", "file", "filename", "filepath", "file_path", "uri", "nifti", "volume")
 _COLLECTIONS = ("collection", "modality", "sequence", "contrast", "channel")
-_OTHER_FORMATS = (
-    ".nrrd",
-    ".mha",
-    ".mhd",
-    ".mgz",
-    ".mgh",
-    ".npy",
-    ".npz",
-    ".dcm",
-    ".png",
-    ".jpg",
-    ".tif",
-    ".tiff",
-    ".h5",
-    ".zip",
-)
+_OTHER_FORMATS = re.compile(r".*\.(nrrd|mh[ad]|mg[zh]|np[yz]|dcm|png|jpg|tiff?|h5|zip)", re.I | re.S)
 
 
 def plan(path: str) -> LayoutPlan:
@@ -104,7 +90,7 @@ def plan(path: str) -> LayoutPlan:
     others = [column for column in frame.columns if column not in (key, *columns, *([named] if long else []))]
     for column in list(others):
         values = [value for cell in frame[column] if (value := _text(cell))]
-        if 2 * sum(value.lower().endswith(_OTHER_FORMATS) for value in values) > len(values) > 0:
+        if 2 * sum(_OTHER_FORMATS.fullmatch(value) is not None for value in values) > len(values) > 0:
             others.remove(column)
             made.notes.append(
                 f"column {column!r} holds files that are not NIfTI, such as {values[0]}, and was left out; convert them, and name "

@@ -10,6 +10,7 @@ from typing import Any
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti_names import SUFFIXES
 from radioloader.ingestion.layouts._challenge import (
+    DATASET,
     IMAGES,
     LABEL,
     LABELS,
@@ -17,7 +18,6 @@ from radioloader.ingestion.layouts._challenge import (
     add_splits,
     channel_names,
     inside,
-    leave_out,
 )
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
@@ -63,7 +63,7 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     ending = (dataset or {}).get("file_ending", ".nii.gz")
     if not isinstance(ending, str) or not ending.lower().endswith(SUFFIXES):
         raise ConfigError(
-            f"{tree.path('dataset.json')}: file_ending is {ending!r}, and radioloader reads NIfTI ({', '.join(SUFFIXES)}); convert the "
+            f"{tree.path(DATASET)}: file_ending is {ending!r}, and radioloader reads NIfTI ({', '.join(SUFFIXES)}); convert the "
             "files, such as with SimpleITK, and change it"
         )
     channels: dict[int, Files] = {}
@@ -95,9 +95,9 @@ def plan(tree: Tree, why: str) -> LayoutPlan:
     if labels:
         made.labels[LABEL] = labels
         made.globs[LABEL] = f"{_folders(tree, LABELS, 'labels')}/*.nii*"
-    add_classes(made, dataset, tree.path("dataset.json"))
+    add_classes(made, dataset, tree.path(DATASET))
     add_splits(made, tree)
-    leave_out(made, tree, reasons, "it is no channel or label of a case")
+    made.leave_out(tree, reasons, otherwise="it is no channel or label of a case", read=[DATASET])
     return made
 
 

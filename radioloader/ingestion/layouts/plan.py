@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from radioloader.errors import ConfigError
 from radioloader.ingestion.dicom_source import DicomSource
+from radioloader.ingestion.intake import split_component
+from radioloader.ingestion.layouts.tree import Tree
 from radioloader.ingestion.metadata import MetadataTable
 from radioloader.ingestion.naming import name_subjects
 
@@ -20,60 +23,10 @@ Files = dict[str, list[str]]
 
 _SHOWN = 3
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini", "README", "CHANGES", "LICENSE", "DICOMDIR", ".bidsignore"}
-_ENDINGS = {
-    *(
-        ".json",
-        ".tsv",
-        ".csv",
-        ".txt",
-        ".md",
-        ".xlsx",
-        ".yaml",
-        ".yml",
-        ".xml",
-        ".html",
-        ".pdf",
-        ".log",
-        ".py",
-        ".sh",
-        ".ipynb",
-    ),
-    *(
-        ".bval",
-        ".bvec",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".svg",
-        ".dcm",
-        ".ima",
-        ".nrrd",
-        ".mha",
-        ".mhd",
-        ".raw",
-    ),
-    *(
-        ".npy",
-        ".npz",
-        ".pkl",
-        ".mat",
-        ".h5",
-        ".hdf5",
-        ".gz",
-        ".zip",
-        ".tar",
-        ".mgz",
-        ".mgh",
-        ".gii",
-        ".edf",
-        ".fif",
-        ".dat",
-        ".rst",
-    ),
-}
+_FORMATS = re.compile(
+    r"\.(json|[ct]sv|txt|md|rst|xlsx|ya?ml|xml|html|pdf|log|py|sh|ipynb|bval|bvec|png|jpe?g|gif|tiff?|svg|dcm|ima|nrrd|mh[ad]|raw|"
+    r"np[yz]|pkl|mat|h5|hdf5|gz|zip|tar|mg[zh]|gii|edf|fif|dat)"
+)
 
 
 @dataclass(slots=True)
@@ -89,7 +42,6 @@ class LayoutPlan:
         classes: Names of a label collection's classes, by collection: a mapping, or the path of a ``dataset.json``.
         splits: Folder by name of the split.
         obs_meta: The subjects' columns: the path of a table, or a table.
-        subject: Rule for the ids of DICOM files, or None.
         left_out: Files that look like volumes and are not taken, with the reason.
         notes: What a user should know.
         globs: Globs that should give the files of a collection, for the command that does the same.
@@ -104,7 +56,6 @@ class LayoutPlan:
     classes: dict[str, Any] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     obs_meta: str | MetadataTable | None = None
-    subject: str | None = None
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     globs: dict[str, str] = field(default_factory=dict)
@@ -128,6 +79,11 @@ class LayoutPlan:
             name: sorted(subjects - set(files)) for name, files in self.collections.items() if isinstance(files, dict)
         }
         return {name: without for name, without in found.items() if without}
+
+    @property
+    def of_dicom(self) -> bool:
+        """Whether DICOM files are among the sources."""
+        return any(isinstance(files, DicomSource) for files in self.collections.values())
 
     def taken(self) -> set[str]:
         """The NIfTI files that are taken."""
@@ -162,23 +118,21 @@ class LayoutPlan:
         self.images = {name: groups.get(name, files) for name, files in self.images.items()}
         self.labels = {name: groups.get(name, files) for name, files in self.labels.items()}
 
-    def note_strangers(self, paths: Iterable[str]) -> None:
-        """Count files that are no volumes, by what their names end in. Only endings that tell of a format are kept: DICOM files and folders
-        of hospitals are called after patients."""
-        counts = Counter[str]()
-        for path in paths:
-            name = os.path.basename(path)
-            ending = os.path.splitext(name.lower().removesuffix(".gz"))[1]
-            kind = (
-                "._*"
-                if name.startswith("._")
-                else name
-                if name in _LITTER
-                else f"*{ending}"
-                if ending in _ENDINGS
-                else "others"
-            )
-            counts[kind] += 1
+    def leave_out(
+        self, tree: Tree, reasons: Mapping[str, str], *, otherwise: str = "", read: Collection[str] = ()
+    ) -> None:
+        """List the volumes of a tree that are not taken, and count the files that are none.
+
+        Args:
+            tree: All files.
+            reasons: Why volumes are not taken, by name in the tree.
+            otherwise: Why, for the others.
+            read: Names of files that are none, and that say something about the dataset.
+        """
+        taken = {split_component(path)[0] for path in self.taken()}
+        places = ((name, tree.path(name)) for name in tree.volumes)
+        self.left_out += [(path, reasons.get(name, otherwise)) for name, path in places if path not in taken]
+        counts = Counter(_kind(os.path.basename(name)) for name in tree.strangers if name not in read)
         self.strangers = dict(sorted(counts.items()))
 
     def describe(self) -> list[str]:
@@ -218,6 +172,16 @@ class LayoutPlan:
                 return []
             images |= set(files)
         return [subject for subject in self.subjects if subject not in images]
+
+
+def _kind(name: str) -> str:
+    """What a name ends in, where that tells of a format: DICOM files, and those of hospitals, are called after patients."""
+    ending = os.path.splitext(name.lower().removesuffix(".gz"))[1]
+    if name.startswith("._"):
+        return "._*"
+    if name in _LITTER:
+        return name
+    return f"*{ending}" if _FORMATS.fullmatch(ending) else "others"
 
 
 def _files(files: Files) -> str:

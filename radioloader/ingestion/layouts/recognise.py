@@ -28,6 +28,7 @@ _MATCHERS: Mapping[str, tuple[Callable[[Tree], str | None], Callable[[Tree, str]
     "subjects": (folders.match_subjects, folders.plan_subjects),
 }
 _PLAIN = ("folders", "subjects")
+_CONVENTIONS = tuple(name for name in _MATCHERS if name not in _PLAIN)
 
 LAYOUTS = ("auto", *_MATCHERS, "manifest")
 """Names of layouts; ``auto`` looks which one it is."""
@@ -67,17 +68,16 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
         matcher, planner = _MATCHERS[layout]
         why = matcher(tree)
         if why is None:
-            others = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN])
+            others = _matching(tree, _CONVENTIONS)
             hint = f"; it looks like {', '.join(others)}" if others else ""
             raise ConfigError(f"{path} does not look like {layout}{hint}: {_seen(tree)}\n{_choices(path, tree)}")
         return planner(tree, why)
     # What has a convention of its own is not a plain folder, though it may look like one.
-    found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN]) or _matching(tree, _PLAIN)
+    found = _matching(tree, _CONVENTIONS) or _matching(tree, _PLAIN)
     if len(found) == 1:
         name, why = next(iter(found.items()))
         plan = _MATCHERS[name][1](tree, why)
-        if above := _above(path):
-            plan.notes.append(above.removeprefix("; "))
+        plan.notes += _above(path)
         return plan
     if found:
         reasons = "\n".join(f"  --layout {name}: {why}" for name, why in found.items())
@@ -86,7 +86,8 @@ def recognise(source: str | os.PathLike[str], layout: str = "auto") -> LayoutPla
     if inner:
         listed = "\n".join(f"  {os.path.join(path, name)}: {sub}" for name, sub in list(inner.items())[:10])
         raise ConfigError(f"{path} is no dataset itself, but there are some in it; give one of them:\n{listed}")
-    raise ConfigError(f"{path} is of no layout that is known{_above(path)}: {_seen(tree)}\n{_choices(path, tree)}")
+    what = "; ".join([f"{path} is of no layout that is known", *_above(path)])
+    raise ConfigError(f"{what}: {_seen(tree)}\n{_choices(path, tree)}")
 
 
 def _matching(tree: Tree, names: Iterable[str]) -> dict[str, str]:
@@ -101,18 +102,19 @@ def _inner(path: str, name: str) -> str | None:
     if name.startswith(".") or not os.path.isdir(folder):
         return None
     tree = Tree(folder)
-    found = _matching(tree, [name for name in _MATCHERS if name not in _PLAIN])
+    found = _matching(tree, _CONVENTIONS)
     if not found and set(tree.folders) - {""}:
         found = _matching(tree, _PLAIN)
     return next(iter(found), None)
 
 
-def _above(path: str) -> str:
+def _above(path: str) -> list[str]:
     """A hint where only a part of a dataset was given."""
     folder, name = os.path.split(path)
-    part = name.startswith(("sub-", "ses-")) or name in (*IMAGES, *LABELS)
-    found = _matching(Tree(folder), [name for name in _MATCHERS if name not in (*_PLAIN, "dicom")]) if part else {}
-    return f"; the folder above, {folder}, is a dataset: {', '.join(found)}" if found else ""
+    if not name.startswith(("sub-", "ses-")) and name not in (*IMAGES, *LABELS):
+        return []
+    found = _matching(Tree(folder), [name for name in _CONVENTIONS if name != "dicom"])
+    return [f"the folder above, {folder}, is a dataset: {', '.join(found)}"] if found else []
 
 
 def _seen(tree: Tree) -> str:
@@ -130,29 +132,25 @@ def _seen(tree: Tree) -> str:
     return f"it holds {len(tree.volumes)} NIfTI files, such as {some(tree.volumes)}; they lie in {len(places)} folders ({some(places)})"
 
 
-def _choices(path: str, tree: Tree) -> str:
-    stems = Counter(os.path.basename(name) for name in tree.volumes)
-    common = [name for name, count in stems.most_common(4) if 2 * count >= len(tree.folders) > 2]
-    endings = Counter(
-        os.path.basename(name).rpartition("_")[2] for name in tree.volumes if "_" in os.path.basename(name)
-    )
-    if not common and set(tree.folders) == {""}:
+def _examples(path: str, tree: Tree) -> list[tuple[str, str]]:
+    """Collections and globs that may be meant, made of what is there."""
+    names = [os.path.basename(name) for name in tree.volumes]
+    common = [name for name, count in Counter(names).most_common(4) if 2 * count >= len(tree.folders) > 2]
+    if common:  # such as s0001/ct.nii.gz
+        return [(re.sub(r"[^A-Za-z0-9]+", "_", file_stem(name)), os.path.join(path, "**", name)) for name in common]
+    if set(tree.folders) == {""}:
+        endings = Counter(name.rpartition("_")[2] for name in names if "_" in name)
         shared = [ending for ending, count in endings.most_common(4) if count > 1 and not ending[:1].isdigit()]
-        examples = [(file_stem(ending), os.path.join(path, f"*_{ending}")) for ending in shared]
-    else:
-        examples = []
-    if examples:
-        pass
-    elif common:  # such as s0001/ct.nii.gz
-        examples = [(re.sub(r"[^A-Za-z0-9]+", "_", file_stem(name)), os.path.join(path, "**", name)) for name in common]
-    else:
-        below = "*" if "" in tree.folders else "**/*"
-        examples = [
-            ("T1w", os.path.join(path, f"{below}_T1w.nii.gz")),
-            ("seg", os.path.join(path, f"{below}_seg.nii.gz")),
-        ]
+        if shared:
+            return [(file_stem(ending), os.path.join(path, f"*_{ending}")) for ending in shared]
+    below = "*" if "" in tree.folders else "**/*"
+    return [(name, os.path.join(path, f"{below}_{name}.nii.gz")) for name in ("T1w", "seg")]
+
+
+def _choices(path: str, tree: Tree) -> str:
     words = [
-        f"{'--label' if is_label_name(name) else '--image'} {name}={shlex.quote(pattern)}" for name, pattern in examples
+        f"{'--label' if is_label_name(name) else '--image'} {name}={shlex.quote(pattern)}"
+        for name, pattern in _examples(path, tree)
     ]
     return (
         "say what is what, with a folder or a quoted glob for each collection, such as\n"

@@ -10,9 +10,10 @@ from typing import Any
 from radioloader.ingestion.folders import walk
 from radioloader.ingestion.kinds import NO_VOLUMES, is_marked, nifti_files, without_twins
 
-__all__ = ["Tree"]
+__all__ = ["STORE_MARKER", "Tree"]
 
-_STORE = "/__tiledb_group.tdb"
+STORE_MARKER = "__tiledb_group.tdb"
+"""File of a folder that is a store."""
 _LOOKED_AT = 200
 
 
@@ -28,7 +29,7 @@ class Tree:
         self._start = os.path.join(root, "")
         files = sorted(path[len(self._start) :].replace(os.sep, "/") for path in walk(root))
         # A store that lies within is not part of the dataset.
-        stores = tuple(name[: -len(_STORE)] for name in files if name.endswith(_STORE))
+        stores = tuple(name.removesuffix(STORE_MARKER) for name in files if name.endswith(f"/{STORE_MARKER}"))
         self.files = [name for name in files if not name.startswith(stores)] if stores else files
 
     @cached_property
@@ -42,7 +43,8 @@ class Tree:
         return nifti_files(self.path(file) for file in self.files)
 
     @cached_property
-    def _by_folder(self) -> dict[str, list[str]]:
+    def folders(self) -> dict[str, list[str]]:
+        """The NIfTI files by the folder that they lie in; ``""`` is the tree's own."""
         found: dict[str, list[str]] = {}
         for name in self.volumes:
             found.setdefault(name.rpartition("/")[0], []).append(name)
@@ -66,12 +68,7 @@ class Tree:
 
     def inside(self, folder: str) -> list[str]:
         """The NIfTI files right in a folder."""
-        return self._by_folder.get(folder, [])
-
-    @property
-    def folders(self) -> dict[str, list[str]]:
-        """The NIfTI files by the folder that they lie in; empty for those in the folder itself."""
-        return self._by_folder
+        return self.folders.get(folder, [])
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
