@@ -12,7 +12,7 @@ from radioloader.errors import ConfigError
 if TYPE_CHECKING:
     from radioloader.ingestion.layouts.plan import LayoutPlan
 
-__all__ = ["class_names", "find_plan", "is_dataset", "pairs", "typed_options"]
+__all__ = ["class_names", "find_plan", "is_dataset", "typed_options"]
 
 _OWN = ("uri", "source", "layout", "dry_run", "image", "label", "allow_missing")
 
@@ -45,9 +45,9 @@ def find_plan(source: str | None, layout: str | None, image: list[str], label: l
 
 def is_dataset(path: str) -> bool:
     """Whether a local folder holds files, and is no store."""
-    return (
-        os.path.isdir(path) and bool(os.listdir(path)) and not os.path.exists(os.path.join(path, "__tiledb_group.tdb"))
-    )
+    from radioloader.ingestion.layouts.tree import STORE_MARKER
+
+    return os.path.isdir(path) and bool(os.listdir(path)) and not os.path.exists(os.path.join(path, STORE_MARKER))
 
 
 def typed_options(context: typer.Context) -> dict[str, Any]:
@@ -58,28 +58,6 @@ def typed_options(context: typer.Context) -> dict[str, Any]:
         if name not in _OWN and where is not None and where.name == "COMMANDLINE":
             typed[name.replace("_", "-")] = value
     return typed
-
-
-def pairs(values: list[str], option: str, example: str) -> dict[str, str]:
-    """``NAME=VALUE`` options as a mapping.
-
-    Args:
-        values: What was typed.
-        option: The option, for messages.
-        example: How it is meant.
-
-    Raises:
-        ConfigError: One is not of this form, or a name comes twice.
-    """
-    found: dict[str, str] = {}
-    for value in values:
-        name, separator, rest = value.partition("=")
-        if not separator or not name or not rest:
-            raise ConfigError(f"{option} {value!r} is not NAME=VALUE, such as {option} {example}")
-        if name in found:
-            raise ConfigError(f"{option} names {name!r} twice; each has one value")
-        found[name] = rest
-    return found
 
 
 def class_names(values: list[str]) -> dict[str, Any] | None:

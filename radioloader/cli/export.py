@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from radioloader.errors import ConfigError
+from radioloader.cli._pairs import pairs
 
 __all__ = ["export"]
 
@@ -46,15 +46,8 @@ def export(
     """
     from radioloader.exporting.export import export as run
 
-    names: dict[str, str] = {}
-    for value in name:
-        # Of the collection's name, all but what follows the last one: names of BIDS hold none.
-        collection, separator, new = value.rpartition("=")
-        if not separator or not collection or not new:
-            raise ConfigError(f"--name {value!r} is not COLLECTION=NAME, such as --name image=T1w")
-        if collection in names:
-            raise ConfigError(f"--name names {collection!r} twice")
-        names[collection] = new
+    # Of the collection's name, all but what follows the last "=": names of BIDS hold none.
+    names = pairs(name, "--name", "COLLECTION=NAME", "image=T1w", at_last=True)
     report = run(
         uri,
         out,

@@ -11,7 +11,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from radioloader.cli._layout import class_names, find_plan, is_dataset, pairs, typed_options
+from radioloader.cli._layout import class_names, find_plan, is_dataset, typed_options
+from radioloader.cli._pairs import pairs
 from radioloader.errors import ConfigError
 
 __all__ = ["ingest"]
@@ -150,8 +151,8 @@ def ingest(
     from radioloader.ingestion.pipeline import ingest as run
 
     plan = find_plan(source, layout, image, label)
-    images: dict[str, Any] = dict(_sources(image, "--image")) if plan is None else dict(plan.images)
-    labels: dict[str, Any] = dict(_sources(label, "--label")) if plan is None else dict(plan.labels)
+    images: dict[str, Any] = dict(_sources(image, "--image", "T1w=images")) if plan is None else dict(plan.images)
+    labels: dict[str, Any] = dict(_sources(label, "--label", "seg=labels")) if plan is None else dict(plan.labels)
     both = sorted(set(images) & set(labels))
     if both:
         raise ConfigError(f"{both[0]!r} is given as --image and as --label; each collection has one name")
@@ -184,7 +185,7 @@ def ingest(
     options: dict[str, Any] = {
         "obs_meta": obs_meta,
         "classes": class_names(classes),
-        "splits": pairs(split, "--split", "test=imagesTs") or None,
+        "splits": pairs(split, "--split", "NAME=VALUE", "test=imagesTs", twice="; each has one value") or None,
         "orientation": orientation,
         "subject_regex": subject_regex,
         "allow_missing": allow_missing,
@@ -252,18 +253,8 @@ def _said() -> Iterator[None]:
         yield
 
 
-def _sources(values: list[str], option: str) -> dict[str, str]:
-    sources: dict[str, str] = {}
-    for value in values:
-        name, separator, source = value.partition("=")
-        if not separator or not name or not source:
-            raise ConfigError(
-                f"{option} {value!r} is not NAME=SOURCE, such as {option} {'seg=labels' if option == '--label' else 'T1w=images'}"
-            )
-        if name in sources:
-            raise ConfigError(f"{option} names {name!r} twice; give a glob that matches all its files")
-        sources[name] = source
-    return sources
+def _sources(values: list[str], option: str, example: str) -> dict[str, str]:
+    return pairs(values, option, "NAME=SOURCE", example, twice="; give a glob that matches all its files")
 
 
 def _choose(sources: dict[str, Any], **choice: Any) -> None:
