@@ -148,6 +148,8 @@ def _examples(path: str, tree: Tree) -> list[tuple[str, str]]:
 
 
 def _choices(path: str, tree: Tree) -> str:
+    if not tree.volumes:
+        return "give the folder that holds the images"
     words = [
         f"{'--label' if is_label_name(name) else '--image'} {name}={shlex.quote(pattern)}"
         for name, pattern in _examples(path, tree)
