@@ -45,7 +45,7 @@ def _problems(known: Any) -> list[str]:
 def _collection(facts: Any) -> list[str]:
     import numpy as np
 
-    from radioloader.overview.facts import class_ml, region_ml
+    from radioloader.overview.facts import class_names, region_ml
     from radioloader.overview.wording import figure
 
     if facts.kind == "image":
@@ -54,10 +54,10 @@ def _collection(facts: Any) -> list[str]:
             return [f"{facts.name}: no finite voxels"]
         low, high, mean = facts.low[finite].min(), facts.high[finite].max(), np.median(facts.mean[finite])
         return [f"{facts.name}: values {figure(low)} to {figure(high)}, median of the means {figure(mean)}"]
-    every = class_ml(facts)
-    parts = [_ml(f"class {name}", ml, len(facts)) for name, ml in every[:_CLASSES]]
+    every = list(class_names(facts).items())
+    parts = [_ml(f"class {name}", facts.class_ml(value), len(facts)) for value, name in every[:_CLASSES]]
     parts += [f"and {len(every) - _CLASSES} more classes"] if len(every) > _CLASSES else []
-    parts += [_ml(f"region {name}", ml, len(facts)) for name, ml in region_ml(facts)[:_CLASSES]]
+    parts += [_ml(f"region {name}", ml, len(facts)) for name, _, ml in region_ml(facts)[:_CLASSES]]
     empty = int((facts.nonzero == 0).sum())
     parts += [f"{empty} empty"] if empty else []
     return [f"{facts.name}: {'; '.join(parts) or 'no class counted'}"]

@@ -65,7 +65,7 @@ def _verdicts(facts: Any) -> tuple[Counter[str], list[str]]:
     for place, verdict in enumerate(facts.verdicts):
         if verdict is not None:
             counted[verdict.status] += 1
-            if verdict.status not in ("regular", "single") or verdict.changed:
+            if verdict.odd:
                 odd.append(f"{facts.name} {str(facts.index.obs_ids[place])!r}: {verdict.describe()}")
     return counted, odd
 

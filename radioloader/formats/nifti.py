@@ -12,7 +12,6 @@ import io
 import logging
 import math
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
+from radioloader._files import replacing
 from radioloader.errors import FormatError
 from radioloader.formats._stream import CHUNK, explained, fill, open_stream, skip, up_to_garbage
 from radioloader.formats.nifti_names import source_files
@@ -280,21 +280,16 @@ def write_nifti(
     body = np.asarray(voxels, dtype=header.get_data_dtype()).tobytes(order="F")
     if not path.parent.is_dir():
         raise FormatError(f"{path}: cannot be written, the folder {path.parent} does not exist")
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with open(scratch, "wb") as file:
-            out: Any = file
-            if path.name.lower().endswith(".gz"):
-                # No name and no time in the gzip header: the same content gives the same bytes. ISA-L at level 2 takes a nineteenth of
-                # zlib's time at level 6, for files of CT that are a tenth larger (512x512x60 int16: 0.14 s and 2.63 s).
-                out = igzip.IGzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=2)  # type: ignore[no-untyped-call]
-            out.write(bytes(header.binaryblock).ljust(offset, b"\0"))
-            out.write(body)
-            if out is not file:
-                out.close()
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as scratch, open(scratch, "wb") as file:
+        out: Any = file
+        if path.name.lower().endswith(".gz"):
+            # No name and no time in the gzip header: the same content gives the same bytes. ISA-L at level 2 takes a nineteenth of
+            # zlib's time at level 6, for files of CT that are a tenth larger (512x512x60 int16: 0.14 s and 2.63 s).
+            out = igzip.IGzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=2)  # type: ignore[no-untyped-call]
+        out.write(bytes(header.binaryblock).ljust(offset, b"\0"))
+        out.write(body)
+        if out is not file:
+            out.close()
 
 
 def _parse(block: bytes, path: Path) -> NiftiHeader:

@@ -19,7 +19,7 @@ from radioloader.datasets.patch import PatchDataset
 from radioloader.datasets.table import snapshot_of
 from radioloader.errors import ConfigError
 from radioloader.inference.output import Output, Spool
-from radioloader.inference.progress import Bar
+from radioloader.inference.progress import PredictBar
 from radioloader.inference.report import PredictReport
 from radioloader.inference.run import Model, read_windows
 from radioloader.inference.sums import WindowSums
@@ -164,7 +164,7 @@ def predict(
         work = _Work(dataset, sorted(mine), target, form, importance(size, blend), share, limit)
         with (
             runner.ready(),
-            Bar(sum(counts[volume] for volume in mine), len(mine), shown=progress and part == 0) as bar,
+            PredictBar(sum(counts[volume] for volume in mine), len(mine), shown=progress and part == 0) as bar,
         ):
             work.run(runner, bar, batch_size, num_threads=num_threads, num_workers=num_workers)
         report.predicted, report.failed, report.windows = work.predicted, work.failed, work.windows
@@ -266,7 +266,7 @@ class _Work:
         """Why there is none of these subjects."""
         return {self._dataset.subjects[volume]: reason for volume, reason in sorted(self._problems.items())}
 
-    def run(self, model: Model, bar: Bar, batch_size: int, **loading: Any) -> None:
+    def run(self, model: Model, bar: PredictBar, batch_size: int, **loading: Any) -> None:
         """Predict all; what was finished when an error ends it is kept."""
         with ThreadPoolExecutor(1, "radioloader-predictions") as writer:
             try:
@@ -282,7 +282,7 @@ class _Work:
                     for key, result in zip(keys, results, strict=True):
                         self._take(key.volume, result, writer)
                     self.windows += len(keys)
-                    bar.update(self.windows, len(self.predicted) + len(self._problems))
+                    bar.finish(self.windows, len(self.predicted) + len(self._problems))
                     if time.monotonic() - self._committed >= _COMMIT_EVERY_S:
                         self._commit(wait=False)
             finally:
@@ -291,8 +291,9 @@ class _Work:
                     self._written()
                 finally:
                     self._commit(wait=True)
-        bar.update(self.windows, len(self.predicted) + len(self._problems))
-        bar.failures(self.failed)
+        bar.finish(self.windows, len(self.predicted) + len(self._problems))
+        for subject, reason in self.failed.items():
+            bar.failed(subject, reason)
 
     def _take(self, volume: int, result: torch.Tensor, writer: ThreadPoolExecutor) -> None:
         if volume in self._problems:

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from radioloader._checks import as_whole
+from radioloader._progress import Bar
 from radioloader.config import StorageConfig, available_cores
 from radioloader.container.radiobject import RadiObject
-from radioloader.overview.contents import legends, named
+from radioloader.overview.contents import legend, named
 from radioloader.overview.context import page_context
 from radioloader.overview.look import CLASSES_SHOWN, Look, Viewer
 from radioloader.overview.page import PICTURES_A_CHUNK, embed, page_folder, picture_chunks, write_page
 from radioloader.overview.pairing import Entry, Place, evenly
 from radioloader.overview.pictures import MIME
-from radioloader.overview.progress import Bar
-from radioloader.overview.rows import TEXT, table
+from radioloader.overview.rows import TEXT, left_out, table
 from radioloader.overview.source import snapshot_of
 from radioloader.overview.survey import Survey, survey
 from radioloader.overview.wording import count, isolated
@@ -122,10 +122,9 @@ def report(
     folder = page_folder(out, snapshot.store.uri)
     known = survey(snapshot)
     entries = known.entries
-    flags = _flags(known, entries, {})
+    flags = _flags(known, {})
     chosen = _choose(entries, flags, most)
-    user = snapshot.metadata()
-    columns = (user, snapshot.subject_ids)
+    columns = (known.user, snapshot.subject_ids)
     # The table leaves its room; what voxels and legends will add to it is about 150 bytes a row.
     for longest in _TEXTS:
         size = len(embed(table(known.cohort, entries, {}, flags, *columns, longest=longest)).encode())
@@ -137,7 +136,7 @@ def report(
         viewer = Viewer(snapshot, known.cohort, reader)
         looks = _look(viewer, [(number, entries[number]) for number in chosen], each, threads, shown=progress)
     unreadable = {place: reason for look in looks.values() for place, reason in look.unreadable.items()}
-    flags = _flags(known, entries, unreadable)
+    flags = _flags(known, unreadable)
     found = table(known.cohort, entries, looks, flags, *columns, longest=longest)
     drawn = _number_pictures(found["rows"], entries, looks, viewer)
     path = write_page(
@@ -147,15 +146,14 @@ def report(
             known,
             title=title,
             looks=looks,
-            entries=entries,
             unreadable=unreadable,
-            left_out=found.pop("left_out"),
+            left_out=left_out(known.user),
             longest=longest,
             pictures=pictures,
             data=embed(
                 {
                     **found,
-                    "legends": legends(known.cohort),
+                    "legends": {name: legend(facts) for name, facts in known.cohort.items() if facts.class_values},
                     "mime": MIME,
                     "chunk": PICTURES_A_CHUNK,
                     "pictures": bool(drawn),
@@ -180,8 +178,8 @@ def _id(known: Survey, place: Place) -> tuple[str, str]:
     return place[0], str(known.cohort[place[0]].index.obs_ids[place[1]])
 
 
-def _flags(known: Survey, entries: Sequence[Entry], unreadable: Mapping[Place, str]) -> list[list[str]]:
-    """What is odd about each entry: of its image, then of its labels what is not said of the image already."""
+def _flags(known: Survey, unreadable: Mapping[Place, str]) -> list[list[str]]:
+    """What is odd about each entry: of its image, then of its labels."""
     same: dict[Place, str] = {}
     for group in known.duplicates:
         for place in group:
@@ -189,19 +187,17 @@ def _flags(known: Survey, entries: Sequence[Entry], unreadable: Mapping[Place, s
             more = f" and {count(len(group) - 2, 'other')}" if len(group) > 2 else ""
             same[place] = f"same voxels as {named(known.cohort, other)}{more}"
     flags = []
-    for entry in entries:
-        reasons: dict[tuple[str, str], str] = {}
+    for entry in known.entries:
+        reasons: dict[str, None] = {}
         for place in entry.volumes:
             own = [*known.outliers.get(place, [])]
             own += [f"cannot be read: {unreadable[place]}"] if place in unreadable else []
             # A label may lie on the grids of several images, and would be told in the row of each; the section Duplicates has it once.
             own += [same[place]] if place in same and place == entry.volumes[0] else []
             prefix = "" if place == entry.volumes[0] else f"{isolated(place[0])}: "
-            for reason in own:
-                # An image and the labels on its grid may share the verdict on their geometry; how many others there are may differ.
-                shared = reason.startswith(("spacing ", "extent ", "orientation "))
-                reasons.setdefault(("" if shared else place[0], reason.partition(",")[0]), prefix + reason)
-        flags.append(list(reasons.values()))
+            # Several labels of one collection may share a reason.
+            reasons |= dict.fromkeys(prefix + reason for reason in own)
+        flags.append(list(reasons))
     return flags
 
 
@@ -213,7 +209,7 @@ def _choose(entries: Sequence[Entry], flags: Sequence[Sequence[str]], most: int)
     others = [number for number, reasons in enumerate(flags) if not reasons]
     chosen = [odd[place] for place in evenly(len(odd), most)]
     chosen += [others[place] for place in evenly(len(others), most - len(chosen))]
-    return sorted(set(chosen))
+    return sorted(chosen)
 
 
 def _look(
@@ -221,7 +217,10 @@ def _look(
 ) -> dict[int, Look]:
     """Look at entries side by side; each thread holds the voxels of one."""
     viewer.prepare()
-    with Bar(len(entries), shown=shown) as bar, ThreadPoolExecutor(threads, "radioloader-report") as pool:
+    with (
+        Bar("report", len(entries), "volumes", shown=shown) as bar,
+        ThreadPoolExecutor(threads, "radioloader-report") as pool,
+    ):
         running: dict[int, Future[Look]] = {
             number: pool.submit(viewer.look, entry, most=each) for number, entry in entries
         }
@@ -229,7 +228,7 @@ def _look(
         try:
             for number, future in running.items():
                 looks[number] = future.result()
-                bar.advance()
+                bar.update(len(looks))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -252,7 +251,7 @@ def _number_pictures(
             label = viewer.shown_label(entries[number])
             if label is not None:
                 row["l"] = label[0]
-                classes = viewer.classes_of(label)
+                classes = viewer.cohort[label[0]].classes_of(label[1])
                 row["c"] = classes[:CLASSES_SHOWN]
                 row["m"] = len(classes) - len(row["c"])
     return drawn

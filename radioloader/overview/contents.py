@@ -15,7 +15,7 @@ from radioloader.overview.pairing import Place
 from radioloader.overview.pictures import class_colours
 from radioloader.overview.wording import figure, isolated, listed, shape_text, spacing_text, tally
 
-__all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "legends", "named"]
+__all__ = ["collection_rows", "duplicate_groups", "intensities", "labels", "legend", "named"]
 
 _CLASSES_SHOWN = 60
 _MEMBERS_SHOWN = 20
@@ -86,15 +86,13 @@ def _label(facts: CollectionFacts) -> dict[str, Any]:
         (np.prod(facts.index.shapes[:, :3].astype(np.float64), axis=1) * facts.time_points)[facts.indexed].sum()
     )
     names, colours = class_names(facts), class_colours(facts.class_values)
-    # Summed over rows, not over volumes: thousands of classes in thousands of volumes would be a large table.
-    sums = {value: float(facts.class_rows[2][facts.class_rows[1] == value].sum()) for value in names}
+    sums = {value: facts.class_sum(value) for value in names}
     foreground = sum(sums.values())
     rows = [
         _class(name, facts.class_ml(value), sums[value], foreground, voxels, colours.get(value))
         for value, name in list(names.items())[:_CLASSES_SHOWN]
     ]
-    regions = [values for values in facts.info.classes.values() if len(values) > 1]
-    for (name, ml), values in zip(region_ml(facts), regions, strict=True):
+    for name, values, ml in region_ml(facts):
         total = sum(sums.get(value, 0.0) for value in values)
         rows.append(_class(name, ml, total, foreground, voxels, None))
     return {
@@ -126,13 +124,10 @@ def _class(
     }
 
 
-def legends(cohort: Mapping[str, CollectionFacts]) -> dict[str, dict[int, list[str]]]:
-    """Of each label collection, name and colour of each class."""
-    return {
-        facts.name: {value: [name, colours[value]] for value, name in class_names(facts).items() if value in colours}
-        for facts in cohort.values()
-        if facts.kind == "label" and (colours := class_colours(facts.class_values))
-    }
+def legend(facts: CollectionFacts) -> dict[int, tuple[str, str]]:
+    """Name and colour of each class that occurs in a label collection."""
+    names = class_names(facts)
+    return {value: (names[value], colour) for value, colour in class_colours(facts.class_values).items()}
 
 
 def duplicate_groups(cohort: Mapping[str, CollectionFacts], groups: Sequence[Sequence[Place]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from radioloader.overview.contents import collection_rows, duplicate_groups, int
 from radioloader.overview.look import Look
 from radioloader.overview.measure import SAMPLE, WHOLE, Measured
 from radioloader.overview.outliers import RULES
-from radioloader.overview.pairing import Entry, Place
+from radioloader.overview.pairing import Place
 from radioloader.overview.pictures import CT_WINDOW, PALETTE
 from radioloader.overview.source import SubjectsSnapshot
 from radioloader.overview.survey import Survey
@@ -45,7 +45,6 @@ def page_context(
     known: Survey,
     *,
     title: str | None,
-    entries: Sequence[Entry],
     looks: Mapping[int, Look],
     unreadable: Mapping[Place, str],
     left_out: Sequence[str],
@@ -59,8 +58,7 @@ def page_context(
         snapshot: The store.
         known: What its catalog says.
         title: Of the page; None takes the store's name.
-        entries: What the table's rows are of.
-        looks: What was seen of them.
+        looks: What was seen of its entries, by their number.
         unreadable: Volumes that cannot be read.
         left_out: The subjects' columns that the table has no room for.
         longest: Characters of a text in those columns that the table shows.
@@ -70,7 +68,7 @@ def page_context(
     uri = snapshot.store.uri
     measured: dict[Place, Measured] = {}
     for number, look in looks.items():
-        image = entries[number].image
+        image = known.entries[number].image
         if image is not None and look.measured is not None:
             measured[image] = look.measured
 
@@ -122,7 +120,7 @@ def page_context(
         "no_volumes": known.no_volumes,
         "part_of": _part_of(snapshot),
         "shown": _SHOWN,
-        "picture_notes": _picture_notes(len(entries), len(looks), pictures),
+        "picture_notes": _picture_notes(len(known.entries), len(looks), pictures),
         "rules": RULES,
         "source_notes": _source_notes(left_out, longest),
         "history": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,9 @@ from radioloader.storage.snapshot import Snapshot
 __all__ = [
     "AXES",
     "CollectionFacts",
-    "class_ml",
     "class_names",
     "duplicates",
-    "missing_values",
+    "missing",
     "read_facts",
     "region_ml",
     "without_volume",
@@ -30,6 +29,8 @@ __all__ = [
 AXES = ("left-right", "back-front", "foot-head")
 """The anatomical axes, in the order in which anatomical columns have them."""
 _AXIS_OF = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
+
+_NO_ROWS = np.zeros(0, np.int64)
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,7 +64,7 @@ class CollectionFacts:
     content: npt.NDArray[Any]
     verdicts: Sequence[Verdict | None]
     modality: npt.NDArray[Any]
-    class_rows: tuple[npt.NDArray[np.int64], ...] = field(default=(np.zeros(0, np.int64),) * 3)
+    class_rows: tuple[npt.NDArray[np.int64], ...] = (_NO_ROWS,) * 3
 
     def __len__(self) -> int:
         return len(self.index)
@@ -116,9 +117,23 @@ class CollectionFacts:
         return np.maximum(self.index.shapes[:, 3].astype(np.int64), 1)
 
     @cached_property
+    def _rows_of(self) -> dict[int, npt.NDArray[np.int64]]:
+        """Which of the class rows each class has: to look for them among all would take long where classes are many."""
+        values = self.class_rows[1]
+        order = np.argsort(values, kind="stable")
+        known, first = np.unique(values[order], return_index=True)
+        return dict(zip(known.tolist(), np.split(order, first)[1:], strict=True))
+
+    @property
     def class_values(self) -> list[int]:
         """The classes that occur, other than the background."""
-        return [int(value) for value in np.unique(self.class_rows[1]) if value]
+        return [value for value in self._rows_of if value]
+
+    def classes_of(self, place: int) -> list[int]:
+        """The classes that a volume has, other than the background; those of maps with very many classes are not known."""
+        places, values, voxels = self.class_rows  # sorted by place
+        rows = slice(*np.searchsorted(places, [place, place + 1]).tolist())
+        return [int(value) for value in values[rows][(values[rows] != 0) & (voxels[rows] > 0)]]
 
     @cached_property
     def indexed(self) -> npt.NDArray[np.bool_]:
@@ -129,10 +144,15 @@ class CollectionFacts:
 
     def class_voxels(self, value: int) -> Floats:
         """(n,) voxels of a class, the mean of the time points; 0 where a volume has none of it, NaN where nobody counted."""
-        place, values, voxels = self.class_rows
+        places, _, voxels = self.class_rows
+        rows = self._rows_of.get(value, _NO_ROWS)
         result = np.where(self.indexed, 0.0, np.nan)
-        result[place[values == value]] = voxels[values == value]
+        result[places[rows]] = voxels[rows]
         return result / self.time_points
+
+    def class_sum(self, value: int) -> float:
+        """Voxels of a class in all volumes and time points."""
+        return float(self.class_rows[2][self._rows_of.get(value, _NO_ROWS)].sum())
 
     def class_ml(self, value: int) -> Floats:
         """(n,) as :meth:`class_voxels`, in ml."""
@@ -181,15 +201,15 @@ def class_names(facts: CollectionFacts) -> dict[int, str]:
     return {value: f"{value} ({single[value]})" if value in single else str(value) for value in every}
 
 
-def class_ml(facts: CollectionFacts) -> list[tuple[str, Floats]]:
-    """Of each class its number with its name, such as ``"1 (liver)"``, and (n,) its volume in ml; see :meth:`CollectionFacts.class_ml`."""
-    return [(name, facts.class_ml(value)) for value, name in class_names(facts).items()]
-
-
-def region_ml(facts: CollectionFacts) -> list[tuple[str, Floats]]:
-    """Of each named region of several classes its classes with its name, such as ``"1+2 (whole)"``, and (n,) its volume in ml."""
+def region_ml(facts: CollectionFacts) -> list[tuple[str, tuple[int, ...], Floats]]:
+    """Of each named region of several classes its classes with its name, such as ``"1+2 (whole)"``, the classes, and (n,) its volume in
+    ml."""
     return [
-        (f"{'+'.join(map(str, values))} ({name})", np.sum([facts.class_ml(value) for value in values if value], axis=0))
+        (
+            f"{'+'.join(map(str, values))} ({name})",
+            values,
+            np.sum([facts.class_ml(value) for value in values if value], axis=0),
+        )
         for name, values in facts.info.classes.items()
         if len(values) > 1
     ]
@@ -211,11 +231,6 @@ def without_volume(snapshot: Snapshot) -> dict[str, list[str]]:
         name: sorted(set(snapshot.subject_ids) - set(map(str, snapshot.index(name).subject_ids)))
         for name in snapshot.collections
     }
-
-
-def missing_values(snapshot: Snapshot) -> dict[str, npt.NDArray[np.bool_]]:
-    """Of each of the subjects' own columns, (subjects,) whether the value is missing."""
-    return {name: missing(values) for name, values in snapshot.metadata().items()}
 
 
 def missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from radioloader.errors import RadioloaderError
@@ -15,7 +16,7 @@ from radioloader.overview.planes import Plane, middle_of, planes
 from radioloader.storage.reader import VolumeReader, unshared
 from radioloader.storage.snapshot import Snapshot
 
-__all__ = ["CLASSES_SHOWN", "Look", "Viewer", "window_of"]
+__all__ = ["CLASSES_SHOWN", "Look", "View", "Viewer", "window_of"]
 
 CLASSES_SHOWN = 12
 """Classes that the legend of a picture names, at most."""
@@ -26,20 +27,45 @@ _CT_BELOW = -500.0
 
 
 @dataclass(slots=True)
+class View:
+    """What is to be seen of an entry.
+
+    Attributes:
+        planes: The three planes; none where they were not wanted or cannot be read.
+        measured: Values of the image; None where there is no image or it cannot be read.
+        window: Values that are black and white.
+        errors: Why volumes cannot be read, by collection and place.
+    """
+
+    planes: list[Plane] = field(default_factory=list)
+    measured: Measured | None = None
+    window: tuple[float, float] = (0.0, 1.0)
+    errors: dict[Place, RadioloaderError] = field(default_factory=dict)
+
+    @contextmanager
+    def reading(self, place: Place) -> Iterator[None]:
+        """Note what goes wrong with a volume in the block, and go on."""
+        try:
+            yield
+        except RadioloaderError as error:
+            self.errors[place] = error
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen of an entry.
+    """What is kept of the view of an entry.
 
     Attributes:
         picture: A compressed picture; None where there is none.
-        measured: Values of the image; None where there is no image or it cannot be read.
-        window: Values that are black and white in the picture.
-        unreadable: Reasons why volumes cannot be read, by collection and place.
+        measured: As in :class:`View`.
+        window: As in :class:`View`.
+        unreadable: Why volumes cannot be read, by collection and place.
     """
 
-    picture: bytes | None = None
-    measured: Measured | None = None
-    window: tuple[float, float] = (0.0, 1.0)
-    unreadable: dict[Place, str] = field(default_factory=dict)
+    picture: bytes | None
+    measured: Measured | None
+    window: tuple[float, float]
+    unreadable: dict[Place, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +90,45 @@ class Viewer:
 
     def look(self, entry: Entry, *, most: int | None) -> Look:
         """Measure an entry's image, and make its picture in at most ``most`` bytes; None makes none."""
-        found = Look()
         with unshared():
-            image = None if entry.image is None else self._open(entry.image, found)
-            if image is not None and entry.image is not None:
-                try:
-                    found.measured = measure(image)
-                except RadioloaderError as error:
-                    found.unreadable[entry.image] = str(error)
-            if most is not None and (entry.image is None or found.measured is not None):
-                found.window = self.window(entry, found.measured)
-                cut = self._planes(entry, image, found)
-                if cut is not None:
-                    found.picture = encode(cut, window=found.window, colours=self.colours(entry), most=most)
-        return found
+            seen = self.view(entry, drawn=most is not None)
+        picture = None
+        if most is not None and seen.planes:
+            picture = encode(seen.planes, window=seen.window, colours=self.colours(entry), most=most)
+        return Look(picture, seen.measured, seen.window, {place: str(error) for place, error in seen.errors.items()})
 
-    def planes(self, entry: Entry) -> tuple[list[Plane], tuple[float, float]]:
-        """The three planes of an entry, and their window.
-
-        Raises:
-            ReadError: A volume cannot be read.
-        """
-        found = Look()
-        image = None if entry.image is None else self._open(entry.image, None)
-        measured = None if image is None else measure(image)
-        cut = self._planes(entry, image, None)
-        assert cut is not None
-        found.window = self.window(entry, measured)
-        return cut, found.window
+    def view(self, entry: Entry, *, drawn: bool = True) -> View:
+        """Measure an entry's image, and cut its planes where they are ``drawn``."""
+        seen = View()
+        image = label = focus = None
+        if entry.image is not None:
+            with seen.reading(entry.image):
+                image = self._open(entry.image)
+                seen.measured = measure(image)
+            if seen.errors:
+                return seen
+            name, number = entry.image
+            seen.window = window_of(self.cohort[name], number, seen.measured)
+        if not drawn:
+            return seen
+        shown = self.shown_label(entry)
+        if shown is not None:
+            with seen.reading(shown):
+                opened = self._open(shown)
+                focus = focus_of(opened)
+                label = opened
+        if image is None and label is None:
+            return seen
+        name, number = entry.volumes[0]
+        facts = self.cohort[name]
+        if focus is None:
+            occupied = self.snapshot.optional_detail(name, "occupied")[number]
+            focus = middle_of(occupied, facts.index.shapes[number])
+        with seen.reading((name, number)):
+            seen.planes = planes(
+                image, label, axcodes=facts.index.axcodes(number), spacing=facts.spacings[number].tolist(), focus=focus
+            )
+        return seen
 
     def shown_label(self, entry: Entry) -> Place | None:
         """The label that is drawn: the first that is not empty, or the first; None where there is none."""
@@ -103,56 +140,10 @@ class Viewer:
         shown = self.shown_label(entry)
         return {} if shown is None else class_colours(self.cohort[shown[0]].class_values)
 
-    def classes_of(self, label: Place) -> list[int]:
-        """The classes that a label volume has, other than the background; those of maps with very many classes are not known."""
-        places, values, voxels = self.cohort[label[0]].class_rows
-        return [int(value) for value in values[(places == label[1]) & (values != 0) & (voxels > 0)]]
-
-    def window(self, entry: Entry, measured: Measured | None) -> tuple[float, float]:
-        """See :func:`window_of`; of a label alone (0, 1)."""
-        if entry.image is None or measured is None:
-            return (0.0, 1.0)
-        return window_of(self.cohort[entry.image[0]], entry.image[1], measured)
-
-    def _open(self, place: Place, found: Look | None) -> VolumeVoxels | None:
-        """The volume; None where it cannot be read, and that is noted in ``found``. Without ``found`` the error goes on."""
+    def _open(self, place: Place) -> VolumeVoxels:
         name, number = place
         x, y, z = self.snapshot.tiles(name)[number].tolist()
-        try:
-            return VolumeVoxels(self.reader, self.cohort[name].index.ref(number), (x, y, z))
-        except RadioloaderError as error:
-            if found is None:
-                raise
-            found.unreadable[place] = str(error)
-            return None
-
-    def _planes(self, entry: Entry, image: VolumeVoxels | None, found: Look | None) -> list[Plane] | None:
-        shown = self.shown_label(entry)
-        name, number = entry.volumes[0]
-        facts = self.cohort[name]
-        label, focus = None, None
-        try:
-            label = None if shown is None else self._open(shown, found)
-            focus = None if label is None else focus_of(label)
-        except RadioloaderError as error:
-            if found is None or shown is None:
-                raise
-            found.unreadable[shown] = str(error)
-            label = None
-        if image is None and label is None:
-            return None
-        if focus is None:
-            occupied = self.snapshot.optional_detail(name, "occupied")[number]
-            focus = middle_of(occupied, facts.index.shapes[number])
-        try:
-            return planes(
-                image, label, axcodes=facts.index.axcodes(number), spacing=facts.spacings[number].tolist(), focus=focus
-            )
-        except RadioloaderError as error:
-            if found is None:
-                raise
-            found.unreadable[entry.volumes[0]] = str(error)
-            return None
+        return VolumeVoxels(self.reader, self.cohort[name].index.ref(number), (x, y, z))
 
 
 def window_of(facts: CollectionFacts, place: int, measured: Measured) -> tuple[float, float]:

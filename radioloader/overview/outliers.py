@@ -98,7 +98,7 @@ def _damaged(facts: CollectionFacts) -> Found:
 
 def _geometry(facts: CollectionFacts) -> Found:
     for place, verdict in enumerate(facts.verdicts):
-        if verdict is not None and (verdict.status not in ("regular", "single") or verdict.changed):
+        if verdict is not None and verdict.odd:
             yield place, f"geometry {verdict.describe()}"
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from radioloader._files import replacing
 from radioloader.errors import ConfigError
 from radioloader.overview.wording import isolated
 from radioloader.storage.uri import is_remote, is_within
@@ -104,22 +105,15 @@ def write_page(folder: Path, context: Mapping[str, Any], chunks: Iterable[Markup
         chunks=chunks,
     )
     path = folder / "index.html"
-    scratch = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=".index.", suffix=".html", dir=folder)
-        with open(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+        with (
+            replacing(path) as scratch,
+            scratch.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
+        ):
             file.writelines(pieces)
-        # mkstemp makes files for the owner alone; the umask decides for others, as for any file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(scratch).chmod(0o666 & ~umask)
-        Path(scratch).replace(path)
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {str(folder)!r}: {error}; choose another folder") from error
-    finally:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
     return path
 
 

@@ -77,4 +77,4 @@ def evenly(number: int, most: int) -> list[int]:
     """At most ``most`` of the numbers 0 up to ``number``, evenly spread."""
     if number <= most:
         return list(range(number))
-    return [int(place) for place in np.linspace(0, number - 1, max(most, 0)).round()]
+    return [int(place) for place in np.linspace(0, number - 1, most).round()]

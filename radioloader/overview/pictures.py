@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, features
+from PIL import Image, ImageColor, ImageDraw, ImageFont, features
 
 from radioloader.overview.planes import Plane
 
@@ -73,15 +73,11 @@ def _tile(plane: Plane, size: tuple[int, int], window: tuple[float, float], colo
         # Numbered before they are enlarged: there are fewer.
         values, numbers = np.unique(plane.label, return_inverse=True)
         label = _nearest(numbers.reshape(plane.label.shape).astype(np.int32), size)
-        inks = np.array([_rgb(colours.get(int(value), "#FFFFFF")) for value in values], np.float32)
+        inks = np.array([ImageColor.getrgb(colours.get(int(value), "#FFFFFF")) for value in values], np.float32)
         inside = (values != 0)[label]
         fill = np.where(_edges(label, 2 if max(size) >= 300 else 1) | (plane.image is None), 1.0, _FILL)[inside]
         pixels[inside] += fill[:, None].astype(np.float32) * (inks[label[inside]] - pixels[inside])
     return Image.fromarray(pixels.round().astype(np.uint8))
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def _grey(values: npt.NDArray[Any], window: tuple[float, float]) -> npt.NDArray[np.uint8]:

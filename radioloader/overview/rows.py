@@ -15,7 +15,7 @@ from radioloader.overview.look import Look
 from radioloader.overview.pairing import Entry, Place
 from radioloader.overview.wording import shortened
 
-__all__ = ["TEXT", "table"]
+__all__ = ["TEXT", "left_out", "table"]
 
 _CLASS_COLUMNS = 8
 """Columns for volumes of classes, at most; above, each label collection has one for all of them together."""
@@ -58,8 +58,7 @@ def table(
         longest: Characters of the texts in those columns; longer ones end in an ellipsis.
 
     Returns:
-        ``columns``: label, kind and whether hidden of each; ``rows``: ``v`` the cells, ``f`` what is odd; ``left_out``: columns of
-        the subjects that are too many to show.
+        ``columns``: label, kind and whether hidden of each; ``rows``: ``v`` the cells, ``f`` what is odd.
     """
     columns = [*_standard(cohort, looks), *_classes(cohort, entries), *_users(user, subjects, longest)]
     rows = [
@@ -78,8 +77,12 @@ def table(
             if there
         ],
         "rows": rows,
-        "left_out": list(user)[_USER_COLUMNS:],
     }
+
+
+def left_out(user: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """The subjects' own columns that are too many to show."""
+    return list(user)[_USER_COLUMNS:]
 
 
 def _number(value: Any) -> float | int | None:

@@ -13,10 +13,11 @@ from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
 from radioloader.container.radiobject import RadiObject
 from radioloader.errors import ConfigError, KeyNotFoundError
-from radioloader.overview.facts import CollectionFacts, class_names, read_facts
+from radioloader.overview.contents import legend
+from radioloader.overview.facts import CollectionFacts, read_facts
 from radioloader.overview.look import CLASSES_SHOWN, Viewer
 from radioloader.overview.pairing import Entry, pair
-from radioloader.overview.pictures import class_colours, draw
+from radioloader.overview.pictures import draw
 from radioloader.overview.source import snapshot_of
 from radioloader.overview.wording import figure, listed, shape_text, spacing_text
 from radioloader.storage.reader import VolumeReader
@@ -69,26 +70,26 @@ def show(
     )
     with VolumeReader(snapshot.store.config) as reader:
         viewer = Viewer(snapshot, cohort, reader)
-        cut, window = viewer.planes(entry)
-        picture = draw(cut, window=window, colours=viewer.colours(entry), size=size)
-        shown = viewer.shown_label(entry)
+        seen = viewer.view(entry)
+    for error in seen.errors.values():
+        raise error
+    picture = draw(seen.planes, window=seen.window, colours=viewer.colours(entry), size=size)
     name, number = entry.volumes[0]
     facts = cohort[name]
     lines = [
         f"{entry.subject}   {name}   {shape_text(facts.index.shapes[number])}   "
         f"{spacing_text(facts.spacings[number])} mm   {facts.index.axcodes(number)}"
-        + (f"   window {figure(window[0])} to {figure(window[1])}" if entry.image is not None else "")
+        + (f"   window {' to '.join(map(figure, seen.window))}" if entry.image is not None else "")
         + ("   first time point" if facts.index.shapes[number, 3] else "")
     ]
-    legend = []
+    named = []
+    shown = viewer.shown_label(entry)
     if shown is not None:
-        values = cohort[shown[0]].class_values
-        here = viewer.classes_of(shown)
-        names, colours = class_names(cohort[shown[0]]), class_colours(values)
-        legend = [(f"{shown[0]} {names[value]}", colours[value]) for value in here[:CLASSES_SHOWN]]
+        known, here = legend(cohort[shown[0]]), cohort[shown[0]].classes_of(shown[1])
+        named = [(f"{shown[0]} {known[value][0]}", known[value][1]) for value in here[:CLASSES_SHOWN]]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _captioned(picture, lines, legend, size).save(path, "PNG")
+        _captioned(picture, lines, named, size).save(path, "PNG")
     except OSError as error:
         raise ConfigError(f"the picture cannot be written to {str(path)!r}: {error}; choose another file") from error
     return path
@@ -99,9 +100,13 @@ def _find(
 ) -> Entry:
     """The entry that is asked for, with the label that is asked for."""
     entries = pair(cohort)
-    ids = {id(entry): {str(cohort[name].index.obs_ids[place]) for name, place in entry.volumes} for entry in entries}
     found = [entry for entry in entries if entry.subject == subject]
-    found = found or [entry for entry in entries if subject in ids[id(entry)]]
+    if not found:
+        found = [
+            entry
+            for entry in entries
+            if any(cohort[name].index.obs_ids[place] == subject for name, place in entry.volumes)
+        ]
     if not found:
         known = snapshot.subject_ids
         why = "has no volumes" if subject in known else f"is not there; it has {_close(subject, known)}"

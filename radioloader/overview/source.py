@@ -41,9 +41,9 @@ class SubjectsSnapshot(Snapshot):
         """The volumes of those subjects in a collection."""
         if name not in self._indexes:
             every = self.whole.index(name)
-            kept = np.array([subject in self._chosen for subject in every.subject_ids.tolist()], np.bool_)
-            rows = {column: values[kept] for column, values in every._rows.items()}
-            self._indexes[name] = VolumeIndex(every.info, every.uri, rows)
+            self._indexes[name] = every.subset(
+                [place for subject in self._chosen for place in every.of_subject(subject)]
+            )
         return self._indexes[name]
 
     @cached_property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from radioloader.overview.facts import CollectionFacts, duplicates, missing_values, read_facts, without_volume
+from radioloader.overview.facts import CollectionFacts, duplicates, missing, read_facts, without_volume
 from radioloader.overview.outliers import find_outliers
 from radioloader.overview.pairing import Entry, Place, pair
 from radioloader.overview.source import SubjectsSnapshot
@@ -28,6 +29,7 @@ class Survey:
         outliers: Why volumes are odd, by collection and place.
         duplicates: Groups of volumes that hold the same.
         lacking: Subjects without a volume, by collection.
+        user: (subjects,) the subjects' own columns.
         missing: (subjects,) whether the value is missing, by column.
         problems: What is not in the store.
     """
@@ -37,6 +39,7 @@ class Survey:
     outliers: Mapping[Place, list[str]]
     duplicates: list[list[Place]]
     lacking: Mapping[str, list[str]]
+    user: Mapping[str, npt.NDArray[Any]]
     missing: Mapping[str, npt.NDArray[np.bool_]]
     problems: list[Problem]
 
@@ -67,6 +70,7 @@ def survey(snapshot: Snapshot) -> Survey:
     """
     cohort = read_facts(snapshot)
     entries = pair(cohort)
+    user = snapshot.metadata()
     judged = {place for entry in entries if entry.image is not None for place in entry.labels}
     problems = read_problems(snapshot.store, snapshot.commits)
     if isinstance(snapshot, SubjectsSnapshot):
@@ -82,6 +86,7 @@ def survey(snapshot: Snapshot) -> Survey:
         },
         duplicates=duplicates(cohort),
         lacking=without_volume(snapshot),
-        missing=missing_values(snapshot),
+        user=user,
+        missing={name: missing(values) for name, values in user.items()},
         problems=problems,
     )

@@ -212,6 +212,11 @@ class VolumeIndex:
         """(n,) str objects, axis codes of the volumes as they are stored."""
         return self._rows["axcodes"]
 
+    def subset(self, places: npt.NDArray[np.int64] | Sequence[int]) -> VolumeIndex:
+        """Only the volumes at some places."""
+        chosen = np.asarray(places, np.int64)
+        return VolumeIndex(self.info, self.uri, {name: values[chosen] for name, values in self._rows.items()})
+
     def dtypes(self, places: npt.NDArray[np.int64]) -> list[str]:
         """The distinct stored dtypes of some volumes."""
         return sorted(set(self._rows["dtype"][places].tolist()))

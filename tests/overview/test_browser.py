@@ -29,8 +29,13 @@ _ARGUMENTS = [
 def browser() -> Iterator[Any]:
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip(f"needs a Chromium; none of {', '.join(_NAMES)} is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
+        pytest.skip(
+            f"needs a Chromium, and none of {', '.join(_NAMES)} is on the PATH; install one with the system's packages (Debian: apt-get "
+            "install chromium)"
+        )
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright; install it with: pip install 'radioloader[dev]'"
+    )
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
         yield browser

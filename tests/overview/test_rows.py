@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from radioloader.overview.pairing import Entry
-from radioloader.overview.rows import table
+from radioloader.overview.rows import left_out, table
 
 ENTRIES = [Entry("a", ("T1w", 0), ()), Entry("b", ("T1w", 1), ())]
 
@@ -47,4 +47,4 @@ def test_columns_without_room_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     user = {f"c{number}": np.array([1, 2]) for number in range(33)}
     found = table({}, ENTRIES, {}, [[], []], user, ["a", "b"])
     assert len(found["columns"]) == 30
-    assert found["left_out"] == ["c30", "c31", "c32"]
+    assert left_out(user) == ["c30", "c31", "c32"]

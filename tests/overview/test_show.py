@@ -107,7 +107,7 @@ def test_what_is_not_there(planted: Made, tmp_path: Path) -> None:
 
 
 def test_several_volumes_of_a_subject_need_an_obs_id(tmp_path: Path) -> None:
-    pytest.importorskip("pydicom")
+    pytest.importorskip("pydicom", reason="needs pydicom; install it with: pip install 'radioloader[dicom]'")
     from tests.ingestion.dicom_files import series
 
     series(tmp_path / "dicom" / "0", 0)

@@ -61,6 +61,11 @@ class Verdict:
     changed: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def odd(self) -> bool:
+        """Whether the slices do not lie as they should, or did not before they were changed."""
+        return self.status not in ("regular", "single") or bool(self.changed)
+
     def describe(self) -> str:
         """In words, such as ``"irregular: 1 gap (6 mm after slice 11, expected 3 mm)"``."""
         parts = []
