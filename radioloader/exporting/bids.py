@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from radioloader.errors import ConfigError
 from radioloader.exporting.bids_names import FileName, Person, image_name, label_name, person_of
 from radioloader.exporting.headers import repetition_time
 from radioloader.exporting.names import fold
-from radioloader.exporting.plan import SUFFIX, Layout, PlannedFile, Unit, generated_by
+from radioloader.exporting.plan import SUFFIX, Layout, PlannedFile, Unit
 from radioloader.exporting.table import Table, participants, source_column
 
 __all__ = ["BidsLayout"]
@@ -83,7 +84,7 @@ class BidsLayout(Layout):
             "Name": self.title,
             "BIDSVersion": _VERSION,
             "DatasetType": "raw",
-            "GeneratedBy": [generated_by()],
+            "GeneratedBy": [_generated_by()],
         }
         files = {
             "dataset_description.json": _json(description),
@@ -101,8 +102,9 @@ class BidsLayout(Layout):
         timeless = []
         for unit in done:
             for file in unit.files:
-                name = self._names[file.members[0].collection]
-                if name.datatype != "func" or name.suffix in ("dseg", "mask"):
+                collection = file.members[0].collection
+                name = self._names[collection]
+                if name.datatype != "func" or collection in chosen.labels:
                     continue
                 facts: dict[str, Any] = {"TaskName": name.entity("task")}
                 seconds = repetition_time(chosen.header(file.members[0]))
@@ -141,22 +143,21 @@ class BidsLayout(Layout):
         source = source_column(chosen)
         tables = []
         for person, subjects in people.items():
-            row = dict(table.rows[person])
+            row = table.rows[person]
             if source in row and subjects[0] not in renamed:
                 row[source] = None
             differing = {
                 column: kind
                 for column, kind in columns.items()
-                if any(_value(chosen, subject, column) != _value(chosen, subjects[0], column) for subject in subjects)
+                if any(chosen.value(subject, column) != chosen.value(subjects[0], column) for subject in subjects)
             }
             sessions = {self._persons[subject].session: subject for subject in subjects}
             for column in differing:
                 # A subject without a session is the person.
-                row[column] = _value(chosen, sessions[""], column) if "" in sessions else None
-            table.rows[person].update(row)
+                row[column] = chosen.value(sessions[""], column) if "" in sessions else None
             if differing:
                 rows = {
-                    f"ses-{session}": {column: _value(chosen, subject, column) for column in differing}
+                    f"ses-{session}": {column: chosen.value(subject, column) for column in differing}
                     for session, subject in sessions.items()
                     if session
                 }
@@ -168,7 +169,7 @@ class BidsLayout(Layout):
             )
         return [table, *tables]
 
-    def command(self, out: str, done: Sequence[Unit]) -> list[str]:
+    def command(self, out: str, done: Sequence[Unit], tables: Sequence[Table]) -> list[str]:
         """The folder as it is, and the names of classes."""
         words = ["radioloader", "ingest", "STORE", out, "--layout", "bids"]
         for name in self.selection.labels:
@@ -178,8 +179,12 @@ class BidsLayout(Layout):
         return words
 
 
-def _value(selection: Any, subject: str, column: str) -> Any:
-    return selection.metadata[subject].get(column)
+def _generated_by() -> dict[str, str]:
+    """This program, as a dataset_description.json says it."""
+    try:
+        return {"Name": "radioloader", "Version": version("radioloader")}
+    except PackageNotFoundError:
+        return {"Name": "radioloader"}
 
 
 def _json(content: Any) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from radioloader.errors import ConfigError
+from radioloader.exporting.headers import FileGrid
 from radioloader.exporting.names import unique_names
 from radioloader.exporting.plan import SUFFIX, Layout, PlannedFile, Unit
 from radioloader.exporting.selection import Member
 from radioloader.exporting.table import PARTICIPANTS, Table, participants
+from radioloader.ingestion.layouts._challenge import IMAGES, LABELS
+from radioloader.ingestion.splits import SPLIT
 
-__all__ = ["Case", "ChallengeLayout", "class_values"]
-
-_SPLIT = "split"
+__all__ = ["Case", "ChallengeLayout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,21 @@ class Case:
     test: bool
 
     @property
-    def folder(self) -> str:
-        """What the names of its folders end in."""
-        return "Ts" if self.test else "Tr"
+    def image_folder(self) -> str:
+        """The folder of its images: ``imagesTr``, and ``imagesTs`` of a test case."""
+        return IMAGES[self.test]
+
+    @property
+    def label_folder(self) -> str:
+        """The folder of its label: ``labelsTr`` or ``labelsTs``."""
+        return LABELS[self.test]
 
 
 class ChallengeLayout(Layout):
     """Cases for training with labels, and cases for testing."""
 
+    counted = "cases"
+    label_by_itself = True
     kind: str
     """The layout's name."""
     channels: str
@@ -100,7 +108,7 @@ class ChallengeLayout(Layout):
                 case.subject,
                 (
                     *self.image_files(case),
-                    *([PlannedFile(f"labels{case.folder}/{case.name}{SUFFIX}", (case.label,))] if case.label else ()),
+                    *([PlannedFile(f"{case.label_folder}/{case.name}{SUFFIX}", (case.label,))] if case.label else ()),
                 ),
             )
             for case in self.cases.values()
@@ -111,8 +119,12 @@ class ChallengeLayout(Layout):
         """The files of a case's images."""
 
     @abstractmethod
-    def problem(self, images: Sequence[Member]) -> tuple[str, str] | None:
-        """The collection that does not fit the others of a subject, and why; None when all fit."""
+    def problem(self, images: Mapping[Member, FileGrid]) -> tuple[str, str] | None:
+        """The collection that does not fit the others of a subject, and why; None when all fit.
+
+        Args:
+            images: What the files of a subject's images will hold, in their order.
+        """
 
     def _case(self, subject: str, name: str, volumes: dict[str, list[Member]]) -> Case | None:
         for collection, members in volumes.items():
@@ -128,29 +140,21 @@ class ChallengeLayout(Layout):
         images = [volumes[collection][0] for collection in self.selection.images]
         label = next(iter(volumes[self.label]), None)
         try:
-            problem = self._off_grid(images, label) or self._series(label) or self.problem(images)
+            grids = {member: self.selection.grid(member) for member in [*images, *([label] if label else [])]}
         except ConfigError as error:
-            problem = "", str(error)
+            self.fail(subject, "", str(error))
+            return None
+        problem = _off_grid(grids)
+        if problem is None and label is not None:
+            problem = _series(label, grids.pop(label))
+        if problem is None:
+            problem = self.problem(grids)
         if problem is not None:
             self.fail(subject, *problem)
             return None
-        split = self.selection.metadata.get(subject, {}).get(_SPLIT)
+        split = self.selection.value(subject, SPLIT)
         test = label is None or (isinstance(split, str) and split.casefold() == "test")
         return Case(subject, name, tuple(images), label, test)
-
-    def _series(self, label: Member | None) -> tuple[str, str] | None:
-        shape = () if label is None else self.selection.grid(label).shape
-        if label is None or len(shape) < 4:
-            return None
-        return label.collection, f"it is 4D with {shape[3]} volumes, and labels are 3D"
-
-    def _off_grid(self, images: Sequence[Member], label: Member | None) -> tuple[str, str] | None:
-        first = self.selection.grid(images[0])
-        for member in [*images[1:], *([label] if label else [])]:
-            problem = first.problem(self.selection.grid(member))
-            if problem is not None:
-                return member.collection, f"it is not on the grid of {images[0].collection!r}: {problem}"
-        return None
 
     def done_cases(self, done: Sequence[Unit]) -> list[Case]:
         """The cases that were written."""
@@ -160,7 +164,7 @@ class ChallengeLayout(Layout):
         """The subjects' columns, where there are any. The split is what the folders say."""
         cases = self.done_cases(done)
         names = {case.subject: case.name for case in cases}
-        without = [_SPLIT] if len({case.test for case in cases}) > 1 else []
+        without = [SPLIT] if len({case.test for case in cases}) > 1 else []
         renamed = {subject: name for subject, name in self.renamed.items() if subject in names}
         table = participants(self.selection, names, key="obs_subject_id", renamed=renamed, without=without)
         return [table] if table.columns else []
@@ -170,37 +174,52 @@ class ChallengeLayout(Layout):
         other = [
             (case.subject, value)
             for case in cases
-            if (value := self.selection.metadata.get(case.subject, {}).get(_SPLIT)) is not None
+            if (value := self.selection.value(case.subject, SPLIT)) is not None
             and value != ("test" if case.test else "train")
         ]
         if not other or len({case.test for case in cases}) < 2:
             return []
         subject, value = other[0]
         return [
-            f"the folders tell train from test, no more: what the column {_SPLIT!r} says of {len(other)} subjects, such as {value!r} of "
+            f"the folders tell train from test, no more: what the column {SPLIT!r} says of {len(other)} subjects, such as {value!r} of "
             f"{subject!r}, is not kept"
         ]
 
-    def command(self, out: str, done: Sequence[Unit]) -> list[str]:
+    def class_values(self) -> dict[str, tuple[int, ...]]:
+        """Values by name, other ones than the background: the named ones, and ``class_<n>`` for values that occur without a name."""
+        named = self.selection.classes(self.label)
+        result = {name: values for name, values in named.items() if set(values) != {0}}
+        zero = [name for name, values in named.items() if set(values) == {0} and name != "background"]
+        if zero:
+            self.notes.append(f"class 0 is called {zero[0]!r} in the store, and background in the folder")
+        covered = {0}.union(*result.values())
+        for value in self.selection.occurring(self.label):
+            if value not in covered:
+                name = f"class_{value}"
+                result[name if name not in result else f"class_{value}_"] = (value,)
+        if "background" in result:
+            result["background_"] = result.pop("background")
+        return result
+
+    def command(self, out: str, done: Sequence[Unit], tables: Sequence[Table]) -> list[str]:
         """The folder as it is; the label collection is then called ``label``."""
         words = ["radioloader", "ingest", "STORE", out, "--layout", self.kind]
-        if self.tables(done):
+        if tables:
             words += ["--obs-meta", f"{out}/{PARTICIPANTS}"]
         return words
 
 
-def class_values(layout: ChallengeLayout) -> dict[str, tuple[int, ...]]:
-    """Values by name, other ones than the background: the named ones, and ``class_<n>`` for values that occur without a name."""
-    named = layout.selection.classes(layout.label)
-    result = {name: values for name, values in named.items() if set(values) != {0}}
-    zero = [name for name, values in named.items() if set(values) == {0} and name != "background"]
-    if zero:
-        layout.notes.append(f"class 0 is called {zero[0]!r} in the store, and background in the folder")
-    covered = {0}.union(*result.values())
-    for value in layout.selection.occurring(layout.label):
-        if value not in covered:
-            name = f"class_{value}"
-            result[name if name not in result else f"class_{value}_"] = (value,)
-    if "background" in result:
-        result["background_"] = result.pop("background")
-    return result
+def _off_grid(grids: Mapping[Member, FileGrid]) -> tuple[str, str] | None:
+    """The collection that is not on the grid of the first one, and why."""
+    (first, grid), *others = grids.items()
+    for member, other in others:
+        problem = grid.problem(other)
+        if problem is not None:
+            return member.collection, f"it is not on the grid of {first.collection!r}: {problem}"
+    return None
+
+
+def _series(label: Member, grid: FileGrid) -> tuple[str, str] | None:
+    if len(grid.shape) < 4:
+        return None
+    return label.collection, f"it is 4D with {grid.shape[3]} volumes, and labels are 3D"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from radioloader.exporting.challenge import Case, ChallengeLayout, class_values
+from radioloader.exporting.challenge import Case, ChallengeLayout
+from radioloader.exporting.headers import FileGrid
 from radioloader.exporting.plan import SUFFIX, PlannedFile, Unit
 from radioloader.exporting.selection import Member
+from radioloader.ingestion.layouts._challenge import DATASET
 
 __all__ = ["DecathlonLayout"]
 
@@ -24,15 +26,14 @@ class DecathlonLayout(ChallengeLayout):
 
     def image_files(self, case: Case) -> list[PlannedFile]:
         """One, of all image collections."""
-        return [PlannedFile(f"images{case.folder}/{case.name}{SUFFIX}", case.images)]
+        return [PlannedFile(f"{case.image_folder}/{case.name}{SUFFIX}", case.images)]
 
-    def problem(self, images: Sequence[Member]) -> tuple[str, str] | None:
+    def problem(self, images: Mapping[Member, FileGrid]) -> tuple[str, str] | None:
         """Volumes of one file have one dtype and scaling, and are 3D."""
         if len(images) == 1:
             return None
-        first = self.selection.grid(images[0])
-        for member in images:
-            grid = self.selection.grid(member)
+        one, first = next(iter(images.items()))
+        for member, grid in images.items():
             if len(grid.shape) > 3:
                 return (
                     member.collection,
@@ -42,13 +43,13 @@ class DecathlonLayout(ChallengeLayout):
                 if here != there:
                     return (
                         member.collection,
-                        f"its {what} is {here}, and that of {images[0].collection!r} is {there}; one file has one: choose the collections "
+                        f"its {what} is {here}, and that of {one.collection!r} is {there}; one file has one: choose the collections "
                         "with images=[...] (--image), or another layout",
                     )
             if not np.array_equal(grid.affine, first.affine):
-                note = f"affines of {member.subject!r} differ slightly from image to image; its file has that of {images[0].collection!r}"
-                if note not in self.notes:
-                    self.notes.append(note)
+                self.notes.append(
+                    f"affines of {member.subject!r} differ slightly from image to image; its file has that of {one.collection!r}"
+                )
         return None
 
     def units(self) -> list[Unit]:
@@ -56,7 +57,7 @@ class DecathlonLayout(ChallengeLayout):
         units = super().units()
         self._labels = {0: "background"}
         of_regions: set[int] = set()
-        for name, values in class_values(self).items():
+        for name, values in self.class_values().items():
             if len(values) == 1:
                 self._labels.setdefault(values[0], name)
                 continue
@@ -93,10 +94,10 @@ class DecathlonLayout(ChallengeLayout):
             "training": training,
             "test": test,
         }
-        return {"dataset.json": json.dumps(dataset, indent=4, ensure_ascii=False) + "\n"}
+        return {DATASET: json.dumps(dataset, indent=4, ensure_ascii=False) + "\n"}
 
     def _pair(self, case: Case) -> dict[str, str]:
-        pair = {"image": f"./images{case.folder}/{case.name}{SUFFIX}"}
+        pair = {"image": f"./{case.image_folder}/{case.name}{SUFFIX}"}
         if case.label is not None:
-            pair["label"] = f"./labels{case.folder}/{case.name}{SUFFIX}"
+            pair["label"] = f"./{case.label_folder}/{case.name}{SUFFIX}"
         return pair

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from radioloader._checks import as_whole
+from radioloader._progress import Bar
 from radioloader.config import StorageConfig, available_cores
 from radioloader.container.radiobject import RadiObject
 from radioloader.errors import ConfigError, ExportError
@@ -81,12 +82,12 @@ def export(
     threads = available_cores() if workers is None else as_whole(workers, "workers", minimum=1)
     store = uri if isinstance(uri, RadiObject) else RadiObject(uri, config=config)
     target = check_target(out, store.uri)
-    selection = select(store, images, labels, names, label_by_itself=layout in ("nnunet", "decathlon"))
+    selection = select(store, images, labels, names, label_by_itself=LAYOUTS[layout].label_by_itself)
     made = LAYOUTS[layout](selection, target.name)
     report = ExportReport(store.uri, str(target), layout)
     try:
-        with whole_folder(target) as folder, _shown(progress) as show:
-            _write(made, folder, threads, report, show)
+        with whole_folder(target) as folder:
+            _write(made, folder, threads, report, progress)
     finally:
         selection.reader.close()
         if not isinstance(uri, RadiObject):
@@ -96,13 +97,12 @@ def export(
 
 
 def _write(
-    layout: Layout, folder: Path, threads: int, report: ExportReport, show: Callable[[int, int], object]
+    layout: Layout, folder: Path, threads: int, report: ExportReport, progress: bool | Callable[[int, int], object]
 ) -> None:
     planned = layout.units()
     check_paths([file.path for unit in planned for file in unit.files])
-    if not planned:
-        raise ExportError(f"{report.uri}: nothing could be exported{_why(layout)}")
-    done, failed = write_units(layout.selection, planned, folder, workers=threads, show=show)
+    with _shown(progress, layout, len(planned)) as show:
+        done, failed = write_units(layout.selection, planned, folder, workers=threads, show=show)
     layout.failed += failed
     if not done:
         raise ExportError(f"{report.uri}: nothing could be exported{_why(layout)}")
@@ -112,7 +112,7 @@ def _write(
         texts |= {table.path: table.text() for table in tables}
         check_paths([*texts, *(file.path for unit in done for file in unit.files)])
         for path, text in texts.items():
-            file = folder.joinpath(*path.split("/"))
+            file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
@@ -131,7 +131,7 @@ def _write(
     report.failed = sorted(layout.failed, key=lambda failure: (failure.subject, failure.collection))
     report.renamed = layout.renamed
     report.notes = list(dict.fromkeys(layout.notes))
-    report.command = shlex.join(layout.command(report.out, done))
+    report.command = shlex.join(layout.command(report.out, done, tables))
 
 
 def _why(layout: Layout) -> str:
@@ -144,16 +144,11 @@ def _why(layout: Layout) -> str:
 
 
 @contextmanager
-def _shown(progress: bool | Callable[[int, int], object]) -> Iterator[Callable[[int, int], object]]:
+def _shown(
+    progress: bool | Callable[[int, int], object], layout: Layout, total: int
+) -> Iterator[Callable[[int, int], object]]:
     if callable(progress):
         yield progress
         return
-    if not progress or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("export", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Bar("export", total, layout.counted, shown=progress and sys.stderr.isatty()) as bar:
+        yield lambda done, total: bar.update(done)

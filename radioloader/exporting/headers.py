@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.errors import ConfigError
+from radioloader.formats.nifti import nibabel_header
 from radioloader.geometry import grid_distance
 
 __all__ = ["FileGrid", "read_grid", "repetition_time"]
@@ -47,13 +47,6 @@ def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape[:3]))
 
 
-def _nibabel_header(block: bytes) -> Any:
-    import nibabel as nib
-
-    kind = nib.Nifti2Header if len(block) == nib.Nifti2Header.sizeof_hdr else nib.Nifti1Header
-    return kind.from_fileobj(io.BytesIO(block), check=False)
-
-
 def read_grid(block: bytes, times: int, where: str) -> FileGrid:
     """What the file will hold.
 
@@ -67,7 +60,7 @@ def read_grid(block: bytes, times: int, where: str) -> FileGrid:
     """
     if not block:
         raise ConfigError(f"{where}: the store does not know the file that it comes from")
-    header = _nibabel_header(block)
+    header = nibabel_header(block)
     x, y, z = (int(n) for n in header.get_data_shape()[:3])
     slope, intercept = header.get_slope_inter()
     return FileGrid(
@@ -80,7 +73,7 @@ def read_grid(block: bytes, times: int, where: str) -> FileGrid:
 
 def repetition_time(block: bytes) -> float | None:
     """Seconds between the volumes of a series, from ``pixdim[4]``; None where the header has none. Without a unit they are seconds."""
-    header = _nibabel_header(block)
+    header = nibabel_header(block)
     step = float(header["pixdim"][4])
     unit = header.get_xyzt_units()[1]
     if not np.isfinite(step) or step <= 0 or unit not in ("sec", "msec", "usec", "unknown"):

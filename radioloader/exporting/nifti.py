@@ -25,7 +25,7 @@ class NiftiLayout(Layout):
         chosen = self.selection
         self._folders = unique_names(map(chosen.name, chosen.collections), taken=[PARTICIPANTS, _VOLUMES])
         self._several = {
-            (member.subject, member.obs_id): member
+            (member.subject, member.obs_id)
             for name in chosen.collections
             for subject in chosen.subjects
             if len(members := chosen.of(name, subject)) > 1
@@ -80,35 +80,34 @@ class NiftiLayout(Layout):
             tables.append(Table(_VOLUMES, "file", {"obs_subject_id": "str", "obs_id": "str"}, rows))
         return tables
 
-    def command(self, out: str, done: Sequence[Unit]) -> list[str]:
+    def command(self, out: str, done: Sequence[Unit], tables: Sequence[Table]) -> list[str]:
         """An option for each collection; ids are found in the names by a regular expression where the rules of an ingest would not."""
         chosen = self.selection
-        files: dict[str, dict[str, str]] = {name: {} for name in chosen.collections}
+        files: dict[str, dict[str, str]] = {}
         for unit in done:
             for file in unit.files:
                 path = f"{out}/{file.path}"
-                files[file.members[0].collection][path.rpartition("/")[2].removesuffix(SUFFIX)] = path
+                name = path.rpartition("/")[2].removesuffix(SUFFIX)
+                files.setdefault(file.members[0].collection, {})[name] = path
         words = ["radioloader", "ingest", "STORE"]
         for kind, names in (("--image", chosen.images), ("--label", chosen.labels)):
             for name in names:
                 new = chosen.name(name)
-                if files[name]:
+                if name in files:
                     words += [kind, f"{new}={out}/{self._folders[new]}"]
                     if kind == "--label" and chosen.classes(name):
                         words += ["--classes", f"{new}={out}/{self._folders[new]}.json"]
         known = {self._names[unit.subject] for unit in done}
-        if known & set().union(*files.values()) and any(table.path == PARTICIPANTS for table in self.tables(done)):
+        if known & set().union(*files.values()) and any(table.path == PARTICIPANTS for table in tables):
             words += ["--obs-meta", f"{out}/{PARTICIPANTS}"]
-        given = {chosen.name(name): list(paths.values()) for name, paths in files.items() if paths}
-        wanted = {
-            chosen.name(name): {key: [path] for key, path in paths.items()} for name, paths in files.items() if paths
-        }
+        given = {chosen.name(name): list(paths.values()) for name, paths in files.items()}
+        wanted = {chosen.name(name): {key: [path] for key, path in paths.items()} for name, paths in files.items()}
         try:
             guessed = name_subjects(given, {}, None).groups
         except ConfigError:
             guessed = {}
         if guessed != wanted:
             words += ["--subject-regex", _ANY_NAME]
-        if len({frozenset(paths) for paths in files.values() if paths}) > 1:
+        if len({frozenset(paths) for paths in files.values()}) > 1:
             words.append("--allow-missing")
         return words

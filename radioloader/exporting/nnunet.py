@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from radioloader.exporting.challenge import Case, ChallengeLayout, class_values
+from radioloader.exporting.challenge import Case, ChallengeLayout
+from radioloader.exporting.headers import FileGrid
 from radioloader.exporting.plan import SUFFIX, PlannedFile, Unit
 from radioloader.exporting.selection import Member
+from radioloader.ingestion.layouts._challenge import DATASET
 
 __all__ = ["NnunetLayout", "regions"]
 
@@ -27,16 +29,15 @@ class NnunetLayout(ChallengeLayout):
     def image_files(self, case: Case) -> list[PlannedFile]:
         """One for each channel."""
         return [
-            PlannedFile(f"images{case.folder}/{case.name}_{channel:04d}{SUFFIX}", (member,))
+            PlannedFile(f"{case.image_folder}/{case.name}_{channel:04d}{SUFFIX}", (member,))
             for channel, member in enumerate(case.images)
         ]
 
-    def problem(self, images: Sequence[Member]) -> tuple[str, str] | None:
+    def problem(self, images: Mapping[Member, FileGrid]) -> tuple[str, str] | None:
         """A channel is 3D."""
-        for member in images:
-            shape = self.selection.grid(member).shape
-            if len(shape) > 3:
-                return member.collection, f"it is 4D with {shape[3]} volumes, and nnU-Net's channels are 3D"
+        for member, grid in images.items():
+            if len(grid.shape) > 3:
+                return member.collection, f"it is 4D with {grid.shape[3]} volumes, and nnU-Net's channels are 3D"
         return None
 
     def units(self) -> list[Unit]:
@@ -46,7 +47,7 @@ class NnunetLayout(ChallengeLayout):
             self.notes.append(
                 "nnU-Net wants the folder to be called Dataset<three digits>_<name>, such as Dataset101_Heart"
             )
-        self._labels, self._order, notes = regions(class_values(self))
+        self._labels, self._order, notes = regions(self.class_values())
         self.notes += notes
         values = {value for one in self._labels.values() for value in (one if isinstance(one, list) else [one])}
         ignored = self._labels.get(_IGNORE)
@@ -77,7 +78,7 @@ class NnunetLayout(ChallengeLayout):
             "numTraining": training,
             "file_ending": SUFFIX,
         }
-        return {"dataset.json": json.dumps(dataset, indent=4, ensure_ascii=False) + "\n"}
+        return {DATASET: json.dumps(dataset, indent=4, ensure_ascii=False) + "\n"}
 
 
 def regions(classes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, int | list[int]], list[int], list[str]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import ClassVar
 
 from radioloader.exporting.report import ExportFailure
 from radioloader.exporting.selection import Member, Selection
 from radioloader.exporting.table import Table
 
-__all__ = ["SUFFIX", "Layout", "PlannedFile", "Unit", "generated_by"]
+__all__ = ["SUFFIX", "Layout", "PlannedFile", "Unit"]
 
 SUFFIX = ".nii.gz"
 
@@ -56,6 +55,11 @@ class Layout(ABC):
         title: Name of the dataset.
     """
 
+    counted: ClassVar[str] = "volumes"
+    """What its units are."""
+    label_by_itself: ClassVar[bool] = False
+    """Whether it has labels even where only images were named, and the other way round."""
+
     def __init__(self, selection: Selection, title: str) -> None:
         self.selection, self.title = selection, title
         self.failed: list[ExportFailure] = []
@@ -79,17 +83,15 @@ class Layout(ABC):
         """The tables of subjects."""
 
     @abstractmethod
-    def command(self, out: str, done: Sequence[Unit]) -> list[str]:
-        """Words of the command that makes a store of the folder; ``STORE`` stands for the store."""
+    def command(self, out: str, done: Sequence[Unit], tables: Sequence[Table]) -> list[str]:
+        """Words of the command that makes a store of the folder; ``STORE`` stands for the store.
+
+        Args:
+            out: The folder.
+            done: The units that were written.
+            tables: The tables that were written.
+        """
 
     def fail(self, subject: str, collection: str, reason: str) -> None:
         """Note what cannot be part of it."""
         self.failed.append(ExportFailure(subject, collection, reason))
-
-
-def generated_by() -> dict[str, Any]:
-    """What BIDS calls GeneratedBy."""
-    try:
-        return {"Name": "radioloader", "Version": version("radioloader")}
-    except PackageNotFoundError:
-        return {"Name": "radioloader"}

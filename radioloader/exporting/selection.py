@@ -13,6 +13,7 @@ from radioloader.container.radiobject import RadiObject
 from radioloader.container.volume import Volume
 from radioloader.errors import ConfigError
 from radioloader.exporting.headers import FileGrid, read_grid
+from radioloader.storage.foreground import class_voxels
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import USER_PREFIX
 
@@ -112,18 +113,10 @@ class Selection:
     def occurring(self, collection: str) -> list[int]:
         """The classes that occur in a label collection, of which volume does not matter; without those that the index does not have."""
         index = self.snapshot.index(collection)
-        rows = self.snapshot.store.table("c", index.info.id, "foreground").read(["obs_id", "class"])
-        commits = dict(zip(index.obs_ids.tolist(), index.commits.tolist(), strict=True))
+        places, values, _ = class_voxels(self.snapshot.store, index)
         wanted = set(self.subjects)
-        subject_of = dict(zip(index.obs_ids.tolist(), index.subject_ids.tolist(), strict=True))
-        found = {
-            int(value)
-            for obs_id, value, commit in zip(
-                rows["obs_id"].tolist(), rows["class"].tolist(), rows["commit"].tolist(), strict=True
-            )
-            if commits.get(obs_id) == commit and subject_of[obs_id] in wanted
-        }
-        return sorted(found)
+        subjects = index.subject_ids[places].tolist()
+        return sorted({value for subject, value in zip(subjects, values.tolist(), strict=True) if subject in wanted})
 
     def metadata_kinds(self) -> dict[str, str]:
         """Kind of each of the subjects' columns."""
@@ -131,14 +124,17 @@ class Selection:
         return {name: columns[f"{USER_PREFIX}{name}"].kind for name in self.snapshot.metadata_columns}
 
     @cached_property
-    def metadata(self) -> dict[str, dict[str, Any]]:
-        """Values of the subjects' columns by subject, then column; None where one is missing."""
+    def _metadata(self) -> dict[str, dict[str, Any]]:
         columns = self.snapshot.metadata()
         values = {name: [_plain(value) for value in column] for name, column in columns.items()}
         return {
             subject: {name: column[i] for name, column in values.items()}
             for i, subject in enumerate(self.snapshot.subject_ids)
         }
+
+    def value(self, subject: str, column: str) -> Any:
+        """A subject's value in a column; None where it is missing, or there is no such column."""
+        return self._metadata[subject].get(column)
 
 
 def _plain(value: Any) -> Any:

@@ -122,7 +122,7 @@ def participants(
     """
     columns = {name: kind for name, kind in selection.metadata_kinds().items() if name not in without}
     rows: dict[str, dict[str, Any]] = {
-        name: {column: selection.metadata[subject].get(column) for column in columns} for subject, name in names.items()
+        name: {column: selection.value(subject, column) for column in columns} for subject, name in names.items()
     }
     if renamed:
         source = source_column(selection)

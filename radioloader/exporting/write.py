@@ -6,8 +6,9 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,13 @@ from radioloader.formats.nifti import write_nifti
 __all__ = ["write_units"]
 
 
-class _Stop(Exception):
-    """The export was given up."""
-
-
 def write_units(
     selection: Selection,
     units: Sequence[Unit],
     root: Path,
     *,
     workers: int,
-    show: Callable[[int, int], object] = lambda done, total: None,
+    show: Callable[[int, int], object],
 ) -> tuple[list[Unit], list[ExportFailure]]:
     """Write the files.
 
@@ -59,7 +56,7 @@ def write_units(
     try:
         while True:
             # Few at a time: a million of waiting tasks would take memory, and none of them could be given up.
-            for number, unit in _some(left, 2 * workers - len(running)):
+            for number, unit in islice(left, 2 * workers - len(running)):
                 running[pool.submit(_write_unit, selection, unit, root, stop)] = number
             if not running:
                 break
@@ -83,26 +80,20 @@ def write_units(
     return written, [failures[number] for number in sorted(failures)]
 
 
-def _some(left: Iterator[tuple[int, Unit]], count: int) -> Iterator[tuple[int, Unit]]:
-    for _ in range(count):
-        item = next(left, None)
-        if item is None:
-            return
-        yield item
-
-
 def _write_unit(selection: Selection, unit: Unit, root: Path, stop: threading.Event) -> ExportFailure | None:
     """Write one unit; the reason where that fails for a cause of its own."""
     collection = ""
     try:
         for file in unit.files:
             if stop.is_set():
-                raise _Stop
+                reason = "given up"
+                break
             collection = file.members[0].collection if len(file.members) == 1 else ""
-            path = root.joinpath(*file.path.split("/"))
+            path = root / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_file(selection, file, path)
-        return None
+        else:
+            return None
     except RadioloaderError as error:
         reason = str(error)
     except MemoryError:
@@ -112,12 +103,10 @@ def _write_unit(selection: Selection, unit: Unit, root: Path, stop: threading.Ev
             reason = f"its file cannot have the name {file.path}: {error.strerror}"
         else:
             raise
-    except _Stop:
-        reason = "given up"
     except Exception as error:  # one volume must never stop the others
         reason = f"unexpected {type(error).__name__}: {error}"
     for file in unit.files:
-        root.joinpath(*file.path.split("/")).unlink(missing_ok=True)
+        (root / file.path).unlink(missing_ok=True)
     return ExportFailure(unit.subject, collection, reason)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "grid_of",
     "header_for",
     "make_header",
+    "nibabel_header",
     "read_header",
     "read_voxels",
     "write_nifti",
@@ -90,7 +91,7 @@ def _only(header: NiftiHeader, component: int, path: Path) -> NiftiHeader:
         raise FormatError(
             f"{path}: there is no volume number {component} in it (counted from 0): its shape is {header.shape}, so it holds {count}"
         )
-    one = _nibabel_header(header.block)
+    one = nibabel_header(header.block)
     one.set_data_shape(header.shape[:3])
     return replace(header, shape=header.shape[:3], block=one.binaryblock)
 
@@ -122,8 +123,8 @@ def read_voxels(
     digest = hashlib.sha256()
     whole = read_header(path)
     header = whole if component is None else _only(whole, component, Path(path))
-    nibabel_header = _nibabel_header(header.block)
-    file_dtype = nibabel_header.get_data_dtype()
+    parsed = nibabel_header(header.block)
+    file_dtype = parsed.get_data_dtype()
     expected = math.prod(whole.shape) * file_dtype.itemsize
     before = (component or 0) * math.prod(whole.shape[:3]) * file_dtype.itemsize
     if header_file != voxel_file:
@@ -135,7 +136,7 @@ def read_voxels(
             raise FormatError(
                 f"{voxel_file}: truncated, {size} bytes cannot hold the {expected} bytes of voxels that the header promises"
             )
-        skip(stream, int(nibabel_header.get_data_offset()) + before, voxel_file)
+        skip(stream, int(parsed.get_data_offset()) + before, voxel_file)
         array = np.empty(header.shape, header.dtype, order="F") if begin is None else begin(header)
         got = before
         for place, memory in _planes(array, file_dtype):
@@ -195,7 +196,7 @@ def _put(run: npt.NDArray[Any], place: npt.NDArray[Any]) -> None:
 
 def grid_of(block: bytes) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
     """Spatial shape (X, Y, Z) and affine (4, 4) of a header block."""
-    header = _nibabel_header(block)
+    header = nibabel_header(block)
     x, y, z = (int(n) for n in header.get_data_shape()[:3])
     return (x, y, z), np.asarray(header.get_best_affine(), np.float64)
 
@@ -234,7 +235,7 @@ def make_header(
 
 def header_for(block: bytes, dtype: npt.DTypeLike, *, slope: float = 1.0) -> bytes:
     """The header block of other voxels on the grid of ``block``: all that says what its values mean is taken out."""
-    header = _nibabel_header(block)
+    header = nibabel_header(block)
     _describe(header, np.dtype(dtype), slope)
     plain: bytes = header.binaryblock
     return plain
@@ -267,7 +268,7 @@ def write_nifti(
         raise FormatError(f"{path}: can write .nii and .nii.gz, got another suffix")
     if path.is_dir():
         raise FormatError(f"{path}: cannot be written, it is a folder; give the name of a file")
-    header = _nibabel_header(block)
+    header = nibabel_header(block)
     if dtype is not None:
         _describe(header, dtype)
     if tuple(header.get_data_shape()) != voxels.shape:
@@ -295,7 +296,7 @@ def write_nifti(
 def _parse(block: bytes, path: Path) -> NiftiHeader:
     notes: list[str] = []
     try:
-        header = _nibabel_header(block, check=True)
+        header = nibabel_header(block, check=True)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     except Exception as error:
@@ -344,7 +345,7 @@ def _parse(block: bytes, path: Path) -> NiftiHeader:
     )
 
 
-def _nibabel_header(block: bytes, *, check: bool = False) -> Any:
+def nibabel_header(block: bytes, *, check: bool = False) -> Any:
     """The nibabel header of a block. With ``check``, fields that nibabel finds out of order are set right, as by ``nibabel.load``."""
     import nibabel as nib
 
