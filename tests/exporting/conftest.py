@@ -50,13 +50,12 @@ def back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[rl.Export
     return run
 
 
-@pytest.fixture
-def make_store(write_image: Callable[..., Path], tmp_path: Path) -> Callable[..., str]:
+@pytest.fixture(scope="session")
+def make_store(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """``make_store({"T1w": {"a": array, ...}}, ...)``: a store of arrays, or of files that are there; keywords as for ``ingest``."""
 
     def make(collections: dict[str, dict[str, Any]], *, affine: Any = None, **options: Any) -> str:
-        number = len(list(tmp_path.glob("made-*")))
-        root = tmp_path / f"made-{number}"
+        root = tmp_path_factory.mktemp("made")
         sources = {
             name: {
                 subject: what

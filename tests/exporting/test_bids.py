@@ -13,8 +13,9 @@ import pytest
 
 import radioloader as rl
 from radioloader.errors import ConfigError
-from radioloader.exporting.bids_names import Person, image_name, label_name, person_of
+from radioloader.exporting.bids_names import _SUFFIXES, Person, image_name, label_name, person_of
 from radioloader.exporting.headers import repetition_time
+from radioloader.ingestion.layouts.recognise import recognise
 
 
 def files(out: Path) -> list[str]:
@@ -201,6 +202,21 @@ def test_names_that_are_none(name: str) -> None:
 def test_names_of_labels(name: str, made: str) -> None:
     assert str(label_name(name)) == made
     assert label_name("task-rest_mask").datatype == "func"
+
+
+def test_an_ingest_knows_every_name_that_an_export_gives(tmp_path: Path) -> None:
+    suffixes = [suffix for suffixes in _SUFFIXES.values() for suffix in suffixes.split()]
+    images = [str(image_name("c", f"task-x_{suffix}")) for suffix in [*suffixes, "sbref"]]
+    labels = [str(label_name(name)) for name in ("dseg", "desc-brain_mask", "task-x_mask", "seg")]
+    for name in images:
+        path = tmp_path / "sub-1" / image_name("c", name).datatype / f"sub-1_{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in labels:
+        path = tmp_path / "sub-1" / label_name(name).datatype / f"sub-1_{name}.nii.gz"
+        path.touch()
+    plan = recognise(tmp_path, "bids")
+    assert (sorted(plan.images), sorted(plan.labels), plan.left_out) == (sorted(images), sorted(labels), [])
 
 
 def test_names_without_a_letter_are_told_apart() -> None:

@@ -85,14 +85,18 @@ def test_ids_that_are_names_stay() -> None:
     assert unique_names(plain) == {id_: id_ for id_ in plain}
 
 
+@pytest.fixture(scope="module")
+def hostile(make_store: Any, image: Any) -> str:
+    """A store whose subjects have these ids. Do not change it."""
+    return str(make_store({"T1w": {id_: image(i, (3, 3, 3)) for i, id_ in enumerate(HOSTILE)}}))
+
+
 @pytest.mark.parametrize("layout", ["nifti", "bids"])
-def test_hostile_ids_stay_inside(
-    layout: str, make_store: Any, image: Any, tmp_path: Path, hashes: Any, back: Any
-) -> None:
+def test_hostile_ids_stay_inside(layout: str, hostile: str, tmp_path: Path, hashes: Any, back: Any) -> None:
     ids = [id_ for id_ in HOSTILE if layout != "bids" or id_ not in ("a_b", "case", "u\u0308mlaut")]
-    uri = make_store({"T1w": {id_: image(i, (3, 3, 3)) for i, id_ in enumerate(ids)}})
+    expected = {unicodedata.normalize("NFC", id_) for id_ in ids}
     before = set(tmp_path.rglob("*"))
-    report = rl.export(uri, tmp_path / "a" / "out", layout=layout)
+    report = rl.export(rl.open(hostile).loc[sorted(expected)], tmp_path / "a" / "out", layout=layout)
     assert report.ok
     assert report.volumes == len(ids)
     out = tmp_path / "a" / "out"
@@ -100,12 +104,10 @@ def test_hostile_ids_stay_inside(
     assert all(path == out or path.is_relative_to(out) for path in new)
     assert len({fold(str(path)) for path in new}) == len(new)
     again = back(report)
-    store = rl.open(again)
-    expected = {unicodedata.normalize("NFC", id_) for id_ in ids}
     names = {id_: report.renamed.get(id_, id_) for id_ in expected}
     found = hashes(again)["T1w"]
-    assert found == {names[id_]: digest for id_, digest in hashes(uri)["T1w"].items()}
-    table = store.obs_meta.read().set_index("obs_subject_id")["source_id"]
+    assert found == {names[id_]: digest for id_, digest in hashes(hostile)["T1w"].items() if id_ in expected}
+    table = rl.open(again).obs_meta.read().set_index("obs_subject_id")["source_id"]
     for id_, name in report.renamed.items():
         assert table[name] == id_
 

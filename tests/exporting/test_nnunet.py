@@ -24,9 +24,9 @@ def files(out: Path) -> list[str]:
     return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store(make_store: Any, image: Any, label: Any) -> str:
-    """Two channels; c has no label, d is a test case with one, e lacks a channel."""
+    """Two channels; c has no label, d is a test case with one, e lacks a channel. Do not change it."""
     return str(
         make_store(
             {
