@@ -12,9 +12,21 @@ import numpy.typing as npt
 from radioloader.config import SliceOrientation
 from radioloader.errors import ConfigError
 
-__all__ = ["PLANES", "affine_problem", "axcodes", "grid_distance", "plane_axis", "plane_name", "spacing"]
+__all__ = [
+    "GRID_TOLERANCE_MM",
+    "PLANES",
+    "affine_problem",
+    "axcodes",
+    "grid_distance",
+    "plane_axis",
+    "plane_name",
+    "spacing",
+]
 
 Affine = npt.NDArray[np.float64]
+
+GRID_TOLERANCE_MM = 0.05
+"""How far apart the voxels of one grid may lie, where nobody says otherwise: affines are rounded in files."""
 
 PLANES = {"sagittal": "LR", "coronal": "PA", "axial": "IS"}
 """Anatomical planes and the two directions of their normal."""

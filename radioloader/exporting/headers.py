@@ -10,12 +10,10 @@ import numpy.typing as npt
 
 from radioloader.errors import ConfigError
 from radioloader.formats.nifti import nibabel_header
-from radioloader.geometry import grid_distance
+from radioloader.geometry import GRID_TOLERANCE_MM, grid_distance
 
 __all__ = ["FileGrid", "read_grid", "repetition_time"]
 
-_SAME_MM = 0.05
-"""How far apart voxels of one grid may lie, as at ingest."""
 _SECONDS = {"msec": 1e-3, "usec": 1e-6}
 
 
@@ -40,7 +38,7 @@ class FileGrid:
         if self.shape[:3] != other.shape[:3]:
             return f"it has the shape {_size(other.shape)} and not {_size(self.shape)}"
         apart = grid_distance(self.affine, other.affine, self.shape)
-        return f"its voxels lie up to {apart:.3g} mm off" if apart > _SAME_MM else None
+        return f"its voxels lie up to {apart:.3g} mm off" if apart > GRID_TOLERANCE_MM else None
 
 
 def _size(shape: tuple[int, ...]) -> str:

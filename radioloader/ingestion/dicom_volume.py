@@ -95,9 +95,7 @@ class DicomSeries:
 
 
 def _notes(verdict: Verdict) -> tuple[str, ...]:
-    return (
-        () if verdict.status in ("regular", "single") and not verdict.changed else (f"geometry {verdict.describe()}",)
-    )
+    return (f"geometry {verdict.describe()}",) if verdict.odd else ()
 
 
 def origin_of(volume: DicomVolume, pseudonyms: Pseudonyms, *, label: str = "", classes: Sequence[int] = ()) -> bytes:

@@ -12,6 +12,7 @@ from radioloader.config import StorageConfig, available_cores, get_config
 from radioloader.errors import ConfigError
 from radioloader.formats.dicom.volumes import Policy
 from radioloader.formats.orientation import check_orientation
+from radioloader.geometry import GRID_TOLERANCE_MM
 from radioloader.ingestion.classes import ClassNames, read_all_classes
 from radioloader.ingestion.cohort import Cohort
 from radioloader.ingestion.dicom_source import DicomOptions, DicomSource
@@ -42,7 +43,7 @@ def ingest(
     orientation: str | None = None,
     subject_regex: str | None = None,
     allow_missing: bool = False,
-    grid_tolerance_mm: float = 0.05,
+    grid_tolerance_mm: float = GRID_TOLERANCE_MM,
     subject: str | os.PathLike[str] | Mapping[str, str] | None = None,
     on_tilt: str = "keep",
     on_irregular: str = "error",

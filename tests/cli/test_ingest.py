@@ -55,7 +55,7 @@ def test_progress_goes_to_stderr_as_lines_where_that_is_no_terminal(
 ) -> None:
     done = cli(*arguments(changing, tmp_path / "store"))
     assert re.fullmatch(r"ingest 3/3 subjects, 0 failed, \d+\.\d subjects/s, \d+ MB/s, 0 s left\n", done.err)
-    monkeypatch.setattr("radioloader.ingestion.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("radioloader._progress._LINE_EVERY_S", 0.0)
     done = cli(*arguments(changing, tmp_path / "other"))
     counted = [re.match(r"ingest (\d)/3 subjects, 0 failed, .* s left$", line) for line in done.err.splitlines()]
     assert [match and match.group(1) for match in counted] == ["1", "2", "3", "3"]

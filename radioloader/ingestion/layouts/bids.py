@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from radioloader.errors import CatalogError, FormatError
 from radioloader.formats.nifti import NiftiHeader, read_header
-from radioloader.geometry import grid_distance
+from radioloader.geometry import GRID_TOLERANCE_MM, grid_distance
 from radioloader.ingestion.dicom_source import DicomSource
 from radioloader.ingestion.layouts.plan import Files, LayoutPlan
 from radioloader.ingestion.layouts.tree import Tree
@@ -23,7 +23,6 @@ _FILE = re.compile(
     r"(?P<sub>sub-[A-Za-z0-9]+)/(?:(?P<ses>ses-[A-Za-z0-9]+)/)?(?P<datatype>[a-z]+)/[^/]+"
 )
 _NAME = re.compile(r"(?P<sub>sub-[A-Za-z0-9]+)(?:_(?P<ses>ses-[A-Za-z0-9]+))?_(?P<rest>.+)", re.S)
-_TOLERANCE_MM = 0.05
 _NATIVE = {"", "orig", "individual", "native", "T1w", "scanner", "func"}
 
 
@@ -142,7 +141,7 @@ class _Grids:
         headers = [image for image in images if not isinstance(image, str)]
         for image in headers:
             if image.shape[:3] == label.shape[:3] and (
-                grid_distance(image.affine, label.affine, label.shape) <= _TOLERANCE_MM
+                grid_distance(image.affine, label.affine, label.shape) <= GRID_TOLERANCE_MM
             ):
                 return None
         return "it lies on the grid of no image of its subject" if headers else None
