@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from radioloader.cli._at import AtOption, open_at
 from radioloader.cli._pairs import pairs
 
 __all__ = ["export"]
@@ -37,6 +38,7 @@ def export(
         typer.Option("--name", metavar="COLLECTION=NAME", help="What a collection is called there. Repeat for more."),
     ] = [],
     workers: Annotated[int | None, typer.Option(help="Threads; all cores when not given.")] = None,
+    at: AtOption = None,
 ) -> None:
     """Write a store's volumes as NIfTI files again: voxels, dtype, scaling and geometry as they came in.
 
@@ -48,16 +50,17 @@ def export(
 
     # Of the collection's name, all but what follows the last "=": names of BIDS hold none.
     names = pairs(name, "--name", "COLLECTION=NAME", "image=T1w", at_last=True)
-    report = run(
-        uri,
-        out,
-        layout=layout,
-        images=image or None,
-        labels=label or None,
-        names=names or None,
-        workers=workers,
-        progress=True,
-    )
+    with open_at(uri, at) as store:
+        report = run(
+            store,
+            out,
+            layout=layout,
+            images=image or None,
+            labels=label or None,
+            names=names or None,
+            workers=workers,
+            progress=True,
+        )
     typer.echo(
         f"{report.volumes} volumes of {report.subjects} subjects exported as {report.layout} to {report.out}; {report.seconds:.1f} s"
     )

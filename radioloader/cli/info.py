@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from radioloader.cli._at import AtOption, open_at
+
 __all__ = ["info"]
 
 _SHOWN = 20
 
 
-def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/prefix.")]) -> None:
+def info(
+    uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/prefix.")], at: AtOption = None
+) -> None:
     """Show what a store holds: its collections, shapes, spacings, orientations, what is known of the geometry of DICOM volumes, values,
     classes, and how much is missing, odd, doubled or not in the store. Reads the catalog only; radioloader report shows more.
 
@@ -21,11 +25,10 @@ def info(uri: Annotated[str, typer.Argument(help="Store: a path, or s3://bucket/
     from rich.console import Console
     from rich.table import Table
 
-    import radioloader as rl
     from radioloader.cli._glance import glance
     from radioloader.overview.survey import survey
 
-    store = rl.open(uri)
+    store = open_at(uri, at)
     known = survey(store.snapshot)
     plain = Console(markup=False, highlight=False)
     # Lines that are folded cannot be searched or piped.

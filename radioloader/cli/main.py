@@ -13,6 +13,7 @@ import typer
 from radioloader.cli.bench import bench
 from radioloader.cli.demo import demo
 from radioloader.cli.export import export
+from radioloader.cli.history import history
 from radioloader.cli.info import info
 from radioloader.cli.ingest import ingest
 from radioloader.cli.report import report
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(ingest)
 app.command()(scan)
 app.command()(info)
+app.command()(history)
 app.command()(report)
 app.command()(show)
 app.command()(export)

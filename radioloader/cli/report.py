@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from radioloader.cli._at import AtOption, open_at
+
 __all__ = ["report"]
 
 
@@ -22,6 +24,7 @@ def report(
         int, typer.Option(help="Images whose voxels are read, at most: outliers first, then evenly spread ones.")
     ] = 2000,
     workers: Annotated[int | None, typer.Option(help="Threads; all cores when not given.")] = None,
+    at: AtOption = None,
 ) -> None:
     """Write a page about a cohort: what it holds, what is odd, and a picture of each volume. One file that works offline.
 
@@ -34,7 +37,8 @@ def report(
     where = normalise(uri)
     name = where.rpartition("/")[2] if is_remote(where) else os.path.basename(os.path.abspath(where))
     folder = out if out is not None else Path(f"{name or 'store'}-report")
-    done = run(uri, folder, title=title, pictures=pictures, most=most, workers=workers, progress=True)
+    with open_at(uri, at) as store:
+        done = run(store, folder, title=title, pictures=pictures, most=most, workers=workers, progress=True)
     for (collection, obs_id), reason in done.unreadable.items():
         typer.echo(f"unreadable {collection} {obs_id!r}: {reason}", err=True)
     typer.echo(str(done))

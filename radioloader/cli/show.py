@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from radioloader.cli._at import AtOption, open_at
+
 __all__ = ["show"]
 
 
@@ -20,6 +22,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="The PNG; <subject>.png when not given.")] = None,
     size: Annotated[int, typer.Option(help="Pixels of the longest side of a plane.")] = 512,
     open_it: Annotated[bool, typer.Option("--open", help="Also open it with the system's viewer.")] = False,
+    at: AtOption = None,
 ) -> None:
     """Write a PNG of a subject: axial, coronal and sagittal plane, with its label in colour.
 
@@ -27,7 +30,8 @@ def show(
     """
     from radioloader.overview.show import show as run
 
-    path = run(uri, subject, out, image=image, label=label, size=size)
+    with open_at(uri, at) as store:
+        path = run(store, subject, out, image=image, label=label, size=size)
     typer.echo(str(path))
     if open_it:
         typer.launch(str(path))

@@ -13,6 +13,7 @@ from radioloader.errors import KeyNotFoundError
 from radioloader.storage.problems import Problem, read_problems
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import USER_PREFIX, Snapshot
+from radioloader.storage.versions import At
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,20 +22,26 @@ __all__ = ["ObsMeta", "RadiObject", "open_store"]
 
 
 class RadiObject:
-    """Subjects of a store, at the version that it had when it was opened. Lazy: selecting reads no voxels.
+    """Subjects of a store, at the version that it had when it was opened, or an older one. Lazy: selecting reads no voxels.
 
     ``store.T1w`` or ``store["T1w"]`` is a collection; ``iloc`` and ``loc`` select subjects and give RadiObjects.
 
     Args:
         uri: Local path or ``s3://bucket/prefix``.
         config: Access; None takes the process's defaults.
+        at: An older version: its number; or a time, for the newest version of that time: ISO 8601 text or a ``datetime`` (local, where no
+            zone is given), or seconds since 1970 (float), as :meth:`history` has them. None takes the newest version.
 
     Raises:
         StoreNotFoundError, NotAStoreError, StoreVersionError: The store cannot be opened.
+        KeyNotFoundError: It has no such version, or did not exist then.
+        ConfigError: ``at`` is neither a version nor a time.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> None:
-        self.snapshot = Snapshot.open(uri, config=config)
+    def __init__(
+        self, uri: str | os.PathLike[str], *, config: StorageConfig | None = None, at: At | None = None
+    ) -> None:
+        self.snapshot = Snapshot.open(uri, config=config, at=at)
         self._reader = VolumeReader(self.snapshot.store.config)
         self._subjects: list[str] | None = None
 
@@ -202,6 +209,6 @@ def _series(values: Any, kind: str) -> Any:
     return values
 
 
-def open_store(uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> RadiObject:
+def open_store(uri: str | os.PathLike[str], *, config: StorageConfig | None = None, at: At | None = None) -> RadiObject:
     """Open a store for reading; public as ``radioloader.open``. See :class:`RadiObject`."""
-    return RadiObject(uri, config=config)
+    return RadiObject(uri, config=config, at=at)

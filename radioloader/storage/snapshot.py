@@ -17,6 +17,7 @@ from radioloader.storage.catalog import CollectionInfo, VolumeIndex, read_collec
 from radioloader.storage.schema import tile_extents
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
+from radioloader.storage.versions import At, commits_at
 
 __all__ = ["USER_PREFIX", "Snapshot"]
 
@@ -43,9 +44,13 @@ class Snapshot:
         self._known_columns: dict[str, set[str]] = {}
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None) -> Snapshot:
-        """The newest version of the store at ``uri``; see :meth:`Store.open`."""
-        return cls(Store.open(uri, config=config))
+    def open(
+        cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None, at: At | None = None
+    ) -> Snapshot:
+        """The newest version of the store at ``uri``, or that of ``at``; see :meth:`Store.open` and
+        :func:`~radioloader.storage.versions.commits_at`."""
+        store = Store.open(uri, config=config)
+        return cls(store, commits_at(store, at))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store, "commits": self.commits}

@@ -257,10 +257,10 @@ class Store:
 
     def commits(self) -> Commits:
         """The commits that exist now."""
-        rows = self.table("commits").read(["version"])
+        rows = self.table("commits").read(["version", "time"])
         # Consolidation that was killed half-way may leave a row twice.
         ids, first = np.unique(rows["commit"], return_index=True)
-        return Commits(ids=ids, versions=rows["version"][first])
+        return Commits(ids=ids, versions=rows["version"][first], times=rows["time"][first])
 
     def history(self) -> list[dict[str, Any]]:
         """All commits, oldest first: ``version``, ``time`` (seconds since 1970), ``message``, ``changes``."""
@@ -349,7 +349,8 @@ class Transaction:
         log = self._store.table("commits")
         row: dict[str, Sequence[Any]] = {
             "version": [version],
-            "time": [time.time_ns() // 1_000_000],
+            # A clock that was set back must not bring the order of versions and that of times apart.
+            "time": [max(time.time_ns() // 1_000_000, int(self.commits.times.max(initial=0)))],
             "message": [message],
             "changes": [json.dumps(dict(changes), sort_keys=True)],
         }

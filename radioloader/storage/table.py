@@ -74,15 +74,22 @@ class Commits:
     Attributes:
         ids: Commit ids, ascending.
         versions: Version of each of ``ids``.
+        times: When each was made, in ms since 1970 (UTC).
     """
 
     ids: npt.NDArray[np.uint64]
     versions: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
 
     @property
     def version(self) -> int:
         """The newest version; 0 when there is none."""
         return int(self.versions.max()) if self.versions.size else 0
+
+    def until(self, version: int) -> Commits:
+        """Those up to a version."""
+        kept = self.versions <= version
+        return Commits(self.ids[kept], self.versions[kept], self.times[kept])
 
     def locate(self, commit: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """For each row's ``commit``: whether it is one of these, and its version."""

@@ -37,7 +37,9 @@ def commits(*pairs: tuple[int, int]) -> Commits:
     """Commits of (id, version), in any order."""
     ordered = sorted(pairs)
     return Commits(
-        ids=np.array([id_ for id_, _ in ordered], np.uint64), versions=np.array([v for _, v in ordered], np.int64)
+        ids=np.array([id_ for id_, _ in ordered], np.uint64),
+        versions=np.array([v for _, v in ordered], np.int64),
+        times=np.array([1000 * v for _, v in ordered], np.int64),
     )
 
 
