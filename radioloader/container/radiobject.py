@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
 from radioloader.container.collection import VolumeCollection
-from radioloader.container.views import Indexer
+from radioloader.container.describe import describe_html, describe_text
+from radioloader.container.tables import ObsMeta
+from radioloader.container.views import Indexer, as_places, draw
 from radioloader.errors import KeyNotFoundError
 from radioloader.storage.problems import Problem, read_problems
 from radioloader.storage.reader import VolumeReader
-from radioloader.storage.snapshot import USER_PREFIX, Snapshot
+from radioloader.storage.snapshot import Snapshot
 from radioloader.storage.versions import At
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["RadiObject", "open_store"]
 
-__all__ = ["ObsMeta", "RadiObject", "open_store"]
+Places = npt.NDArray[np.int64]
 
 
 class RadiObject:
@@ -43,12 +49,15 @@ class RadiObject:
     ) -> None:
         self.snapshot = Snapshot.open(uri, config=config, at=at)
         self._reader = VolumeReader(self.snapshot.store.config)
-        self._subjects: list[str] | None = None
+        self._places: Places | None = None
+        self._names: tuple[str, ...] | None = None
 
-    @classmethod
-    def _view(cls, parent: RadiObject, subjects: list[str]) -> RadiObject:
-        view = cls.__new__(cls)
-        view.snapshot, view._reader, view._subjects = parent.snapshot, parent._reader, subjects
+    def _view(self, *, places: Places | None = None, names: tuple[str, ...] | None = None) -> RadiObject:
+        """A selection of subjects (places among those of the store), or of collections."""
+        view = RadiObject.__new__(RadiObject)
+        view.snapshot, view._reader = self.snapshot, self._reader
+        view._places = self._places if places is None else places
+        view._names = self._names if names is None else names
         return view
 
     @property
@@ -62,38 +71,57 @@ class RadiObject:
         return self.snapshot.commits.version
 
     @property
+    def is_view(self) -> bool:
+        """Whether this is a selection of the store's subjects or collections."""
+        return self._places is not None or self._names is not None
+
+    @property
     def obs_subject_ids(self) -> list[str]:
         """Ids of the subjects, sorted (or in the order of a selection)."""
-        return list(self.snapshot.subject_ids if self._subjects is None else self._subjects)
+        ids = self.snapshot.subject_ids
+        return list(ids) if self._places is None else [ids[place] for place in self._places.tolist()]
 
     @property
     def collection_names(self) -> list[str]:
-        """Names of the collections, sorted."""
-        return list(self.snapshot.collections)
+        """Names of the collections, sorted (or in the order of a selection)."""
+        return list(self.snapshot.collections if self._names is None else self._names)
+
+    @property
+    def collections(self) -> dict[str, VolumeCollection]:
+        """The collections by name."""
+        return {name: self[name] for name in self.collection_names}
 
     @property
     def obs_meta(self) -> ObsMeta:
         """The subjects' own columns."""
-        return ObsMeta(self.snapshot, self._subjects)
+        return ObsMeta(self.snapshot, self._all_places())
+
+    def _all_places(self) -> Places:
+        return np.arange(len(self.snapshot.subject_ids)) if self._places is None else self._places
 
     def __len__(self) -> int:
-        return len(self.snapshot.subject_ids if self._subjects is None else self._subjects)
+        return len(self.snapshot.subject_ids if self._places is None else self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.obs_subject_ids)
 
     def __contains__(self, subject: object) -> bool:
-        return subject in (self.snapshot.subject_ids if self._subjects is None else self._subjects)
+        place = self.snapshot.subject_places.get(subject) if isinstance(subject, str) else None
+        return place is not None and (self._places is None or place in self._at)
 
     def __getitem__(self, name: str) -> VolumeCollection:
         if not isinstance(name, str):
             raise TypeError(
                 f"store[name] takes the name of a collection, got {name!r}; select subjects with iloc or loc"
             )
+        if self._names is not None and name not in self._names:
+            raise KeyNotFoundError(f"collection {name!r} is not among those selected: {', '.join(self._names)}")
         index = self.snapshot.index(name)
-        places = (
-            None
-            if self._subjects is None
-            else [place for subject in self._subjects for place in index.of_subject(subject)]
-        )
-        return VolumeCollection(self.snapshot, name, self._reader, places)
+        if self._places is None:
+            return VolumeCollection(self.snapshot, name, self._reader)
+        ids = self.snapshot.subject_ids
+        places = [place for subject in self._places.tolist() for place in index.of_subject(ids[subject])]
+        return VolumeCollection(self.snapshot, name, self._reader, np.array(places, np.int64))
 
     def __getattr__(self, name: str) -> VolumeCollection:
         # Only reached for names that are no attributes; private ones must fail fast, or unpickling would recurse.
@@ -109,25 +137,81 @@ class RadiObject:
 
     @property
     def iloc(self) -> Indexer[RadiObject, RadiObject]:
-        """Selection of subjects by place."""
+        """Selection of subjects by place: an integer, a slice, a list, or a boolean mask."""
         return Indexer(len(self), lambda i: self._subset([i]), self._subset)
 
     @property
     def loc(self) -> Indexer[RadiObject, RadiObject]:
-        """Selection of subjects by id."""
+        """Selection of subjects by id: one, a list, a slice (both ends are part of it), or a boolean mask."""
         return Indexer(len(self), lambda i: self._subset([i]), self._subset, find=self._find)
 
-    def _find(self, subject: str) -> int:
-        if not hasattr(self, "_place_of"):
-            self._place_of = {name: place for place, name in enumerate(self.obs_subject_ids)}
-        try:
-            return self._place_of[subject]
-        except KeyError:
-            raise KeyNotFoundError(f"{self.uri} has no subject {subject!r}") from None
+    @cached_property
+    def _at(self) -> dict[int, int]:
+        """Of a selection: position by place in the store; the last one of a subject that was chosen twice."""
+        assert self._places is not None
+        return {place: position for position, place in enumerate(self._places.tolist())}
 
-    def _subset(self, places: list[int]) -> RadiObject:
-        subjects = self.obs_subject_ids
-        return RadiObject._view(self, [subjects[place] for place in places])
+    def _find(self, subject: str) -> int:
+        place = self.snapshot.subject_places.get(subject)
+        position = place if place is None or self._places is None else self._at.get(place)
+        if position is None:
+            what = f"the selection from {self.uri}" if self._places is not None else self.uri
+            raise KeyNotFoundError(f"{what} has no subject {subject!r}")
+        return position
+
+    def _subset(self, positions: Sequence[int] | Places) -> RadiObject:
+        chosen = as_places(positions)
+        return self._view(places=chosen if self._places is None else self._places[chosen])
+
+    def head(self, n: int = 5) -> RadiObject:
+        """The first ``n`` subjects."""
+        return self._subset(range(min(as_whole(n, "n", minimum=0), len(self))))
+
+    def tail(self, n: int = 5) -> RadiObject:
+        """The last ``n`` subjects."""
+        return self._subset(range(max(0, len(self) - as_whole(n, "n", minimum=0)), len(self)))
+
+    def sample(self, n: int = 5, *, seed: int | None = None) -> RadiObject:
+        """``n`` subjects, drawn without replacement, in the order in which they are here (all, where there are no more).
+
+        Args:
+            n: How many.
+            seed: Makes the same choice again; None draws anew each time.
+        """
+        return self._subset(draw(len(self), n, seed))
+
+    def filter(self, expression: str) -> RadiObject:
+        """The subjects that an expression over their own columns selects, such as ``"age > 40 and sex == 'F'"``.
+
+        Columns are compared with constants: ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in [...]``, ``not in [...]``,
+        ``18 <= age < 65``; joined by ``and``, ``or``, ``not``. A column of booleans may stand alone; names that are no Python names
+        stand in backticks; times are text (``"scan_date >= '2024-01-01'"``). A comparison with a missing value is neither true nor
+        false, so neither it nor its opposite selects the subject; ``age is None`` does.
+
+        Raises:
+            ConfigError: The expression cannot be understood, or compares a column with a value of another kind.
+            KeyNotFoundError: No such column.
+        """
+        chosen = self.snapshot.subjects_where(expression)
+        return self._view(places=np.flatnonzero(chosen) if self._places is None else self._places[chosen[self._places]])
+
+    def select_collections(self, names: str | Sequence[str]) -> RadiObject:
+        """The same subjects with some of the collections only, in this order.
+
+        Raises:
+            KeyNotFoundError: No such collection.
+        """
+        chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+        for name in chosen:
+            if name not in self.collection_names:
+                raise KeyNotFoundError(
+                    f"{self.uri} has no collection {name!r}; it has {', '.join(map(repr, self.collection_names)) or 'none'}"
+                )
+        return self._view(names=chosen)
+
+    def describe(self) -> str:
+        """What is inside, in a few lines: subjects and their columns, collections with kind, number, dtype, shapes and spacings."""
+        return describe_text(self)
 
     def history(self) -> list[dict[str, Any]]:
         """The store's commits, oldest first: ``version``, ``time`` (seconds since 1970), ``message``, ``changes``."""
@@ -147,66 +231,19 @@ class RadiObject:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"snapshot": self.snapshot, "reader": self._reader, "places": self._places, "names": self._names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.snapshot, self._reader = state["snapshot"], state["reader"]
+        self._places, self._names = state["places"], state["names"]
+
     def __repr__(self) -> str:
         names = ", ".join(f"{name} ({len(self[name])} {self[name].kind}s)" for name in self.collection_names)
         return f"RadiObject({self.uri!r}, {len(self)} subjects, version {self.version}: {names or 'no collections'})"
 
-
-class ObsMeta:
-    """The table of the subjects' own columns."""
-
-    def __init__(self, snapshot: Snapshot, subjects: list[str] | None) -> None:
-        self._snapshot, self._subjects = snapshot, subjects
-
-    def __repr__(self) -> str:
-        return f"ObsMeta({len(self)} subjects; {', '.join(self.columns)}); read() gives a DataFrame"
-
-    @property
-    def columns(self) -> list[str]:
-        """``obs_subject_id`` and the users' columns."""
-        return ["obs_subject_id", *self._snapshot.metadata_columns]
-
-    def read(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """The table, one row a subject.
-
-        Args:
-            columns: Which; None reads all.
-
-        Raises:
-            KeyNotFoundError: No such column.
-        """
-        import pandas as pd
-
-        wanted = [name for name in (self.columns if columns is None else columns) if name != "obs_subject_id"]
-        values = self._snapshot.metadata(wanted)
-        kinds = {
-            name.removeprefix(USER_PREFIX): column.kind
-            for name, column in self._snapshot.store.table("obs_meta").columns().items()
-        }
-        data: dict[str, Any] = {"obs_subject_id": self._snapshot.subject_ids}
-        for name in wanted:
-            data[name] = _series(values[name], kinds[name])
-        frame = pd.DataFrame(data)
-        if columns is not None:
-            frame = frame[list(columns)]
-        if self._subjects is not None:
-            place = {subject: i for i, subject in enumerate(self._snapshot.subject_ids)}
-            frame = frame.iloc[[place[subject] for subject in self._subjects]].reset_index(drop=True)
-        return frame
-
-    def __len__(self) -> int:
-        return len(self._snapshot.subject_ids if self._subjects is None else self._subjects)
-
-
-def _series(values: Any, kind: str) -> Any:
-    """A column with pandas's own type for missing values where numpy has none."""
-    import pandas as pd
-
-    if kind in ("int", "bool") and values.dtype == object:
-        return pd.array(values.tolist(), dtype="Int64" if kind == "int" else "boolean")
-    if kind == "str":
-        return pd.Series(values.tolist())
-    return values
+    def _repr_html_(self) -> str:
+        return describe_html(self)
 
 
 def open_store(uri: str | os.PathLike[str], *, config: StorageConfig | None = None, at: At | None = None) -> RadiObject:

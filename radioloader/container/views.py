@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from radioloader._checks import as_whole
 from radioloader.errors import KeyNotFoundError
 
-__all__ = ["Indexer"]
+__all__ = ["Indexer", "as_places", "draw"]
 
 One = TypeVar("One")
 Many = TypeVar("Many")
@@ -29,7 +31,7 @@ class Indexer(Generic[One, Many]):
         self,
         size: int,
         one: Callable[[int], One],
-        many: Callable[[list[int]], Many],
+        many: Callable[[Sequence[int]], Many],
         *,
         find: Callable[[str], int] | None = None,
     ) -> None:
@@ -37,7 +39,7 @@ class Indexer(Generic[One, Many]):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return self._many(list(range(self._size))[self._slice(key)])
+            return self._many(range(self._size)[self._slice(key)])
         mask = str(getattr(key, "dtype", "")) in ("bool", "boolean", "torch.bool")
         if hasattr(key, "tolist"):
             key = key.tolist()  # of numpy, torch and pandas: one value, or a list
@@ -77,3 +79,16 @@ class Indexer(Generic[One, Many]):
         if not -self._size <= place < self._size:
             raise IndexError(f"place {place} is out of range, there are {self._size}")
         return place % self._size
+
+
+def draw(size: int, n: int, seed: int | None) -> list[int]:
+    """``n`` different places of ``size`` at random, ascending; all, where there are no more."""
+    count = min(as_whole(n, "n", minimum=0), size)
+    return sorted(np.random.default_rng(seed).choice(size, count, replace=False).tolist())
+
+
+def as_places(positions: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n,) the places as an array, without a look at each number of a range."""
+    if isinstance(positions, range):
+        return np.arange(positions.start, positions.stop, positions.step, dtype=np.int64)
+    return np.asarray(positions, np.int64)

@@ -145,7 +145,7 @@ class VolumeIndex:
         self.info = info
         self.uri = uri
         order = np.lexsort((rows["obs_id"].astype(str), rows["obs_subject_id"].astype(str)))
-        self._rows = {name: rows[name][order] for name in [*_INDEX, "commit"]}
+        self._rows = {name: rows[name][order] for name in [*_INDEX, "commit", "row"]}
         self.obs_ids = self._rows["obs_id"]
         self.subject_ids = self._rows["obs_subject_id"]
         self.shapes: npt.NDArray[np.int64] = np.stack([self._rows[name] for name in _SHAPE], axis=1)
@@ -161,6 +161,11 @@ class VolumeIndex:
         """(n,) uint64, the commit that wrote each volume."""
         return self._rows["commit"]
 
+    @property
+    def rows(self) -> npt.NDArray[np.uint64]:
+        """(n,) uint64, each volume's row in the ``obs`` table."""
+        return self._rows["row"]
+
     @cached_property
     def _by_subject(self) -> dict[str, list[int]]:
         places: dict[str, list[int]] = {}
@@ -171,6 +176,9 @@ class VolumeIndex:
     @cached_property
     def _by_obs_id(self) -> dict[str, int]:
         return {obs_id: place for place, obs_id in enumerate(self.obs_ids.tolist())}
+
+    def __contains__(self, obs_id: object) -> bool:
+        return obs_id in self._by_obs_id
 
     def of_subject(self, subject: str) -> list[int]:
         """Places of a subject's volumes; empty when it has none."""

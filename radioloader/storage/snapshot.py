@@ -14,6 +14,7 @@ import numpy.typing as npt
 from radioloader.config import StorageConfig, TileConfig
 from radioloader.errors import KeyNotFoundError
 from radioloader.storage.catalog import CollectionInfo, VolumeIndex, read_collections, read_index
+from radioloader.storage.condition import Condition
 from radioloader.storage.schema import tile_extents
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits, newest
@@ -41,7 +42,7 @@ class Snapshot:
         self._indexes: dict[str, VolumeIndex] = {}
         self._details: dict[tuple[str, str], npt.NDArray[Any]] = {}
         self._tiles: dict[str, npt.NDArray[np.int64]] = {}
-        self._known_columns: dict[str, set[str]] = {}
+        self._known_columns: dict[str, list[str]] = {}
 
     @classmethod
     def open(
@@ -95,7 +96,7 @@ class Snapshot:
         missing = [column for column in columns if (name, column) not in self._details]
         if missing:
             info, index = self.collection(name), self.index(name)
-            unknown = sorted(set(missing) - self._columns(name))
+            unknown = sorted(set(missing) - set(self.detail_columns(name)))
             if unknown:
                 raise KeyNotFoundError(
                     f"collection {name!r} of {self.store.uri} was ingested by a version of radioloader that did not note {unknown[0]!r}; "
@@ -109,13 +110,14 @@ class Snapshot:
 
     def optional_detail(self, name: str, column: str) -> npt.NDArray[Any]:
         """One column as :meth:`detail`, or (n,) None where no volume of the collection ever had it."""
-        if column not in self._columns(name):
+        if column not in self.detail_columns(name):
             return np.full(len(self.index(name)), None, dtype=object)
         return self.detail(name, column)
 
-    def _columns(self, name: str) -> set[str]:
+    def detail_columns(self, name: str) -> list[str]:
+        """Names of the columns of a collection's ``obs`` table."""
         if name not in self._known_columns:
-            self._known_columns[name] = set(self.store.table("c", self.collection(name).id, "obs").columns())
+            self._known_columns[name] = list(self.store.table("c", self.collection(name).id, "obs").columns())
         return self._known_columns[name]
 
     def tiles(self, name: str) -> npt.NDArray[np.int64]:
@@ -133,10 +135,42 @@ class Snapshot:
         return self._tiles[name]
 
     @cached_property
+    def _subjects(self) -> dict[str, npt.NDArray[Any]]:
+        return newest(self.store.table("obs_meta").read(["obs_subject_id"]), self.commits, "obs_subject_id")
+
+    @cached_property
     def subject_ids(self) -> list[str]:
         """The subjects, sorted."""
-        rows = newest(self.store.table("obs_meta").read(["obs_subject_id"]), self.commits, "obs_subject_id")
-        return [str(subject) for subject in rows["obs_subject_id"]]
+        subjects: list[str] = self._subjects["obs_subject_id"].tolist()
+        return subjects
+
+    @cached_property
+    def subject_places(self) -> dict[str, int]:
+        """Place of each subject in :attr:`subject_ids`."""
+        return {subject: place for place, subject in enumerate(self.subject_ids)}
+
+    def subjects_where(self, expression: str) -> npt.NDArray[np.bool_]:
+        """(n,) which of :attr:`subject_ids` an expression over their own columns selects; see :mod:`radioloader.storage.condition`.
+
+        Raises:
+            ConfigError: It cannot be understood, or compares a column with a value of another kind.
+            KeyNotFoundError: No such column.
+        """
+        table = self.store.table("obs_meta")
+        known = table.columns()
+        names = {"obs_subject_id": "obs_subject_id"} | {name: f"{USER_PREFIX}{name}" for name in self.metadata_columns}
+        columns = {name: known[stored] for name, stored in names.items()}
+        return Condition(expression, columns, f"obs_meta of {self.store.uri}").rows(table, self._subjects["row"])
+
+    def volumes_where(self, name: str, expression: str) -> npt.NDArray[np.bool_]:
+        """(n,) which volumes of a collection an expression over the columns of its ``obs`` table selects, in the order of :meth:`index`.
+
+        Raises:
+            ConfigError, KeyNotFoundError: As for :meth:`subjects_where`.
+        """
+        table = self.store.table("c", self.collection(name).id, "obs")
+        where = f"obs of collection {name!r} of {self.store.uri}"
+        return Condition(expression, table.columns(), where).rows(table, self.index(name).rows)
 
     @cached_property
     def metadata_columns(self) -> list[str]:

@@ -206,13 +206,14 @@ class Table:
         return counter + count
 
     def read(
-        self, names: Sequence[str] | None = None, *, rows: tuple[int, int] | None = None
+        self, names: Sequence[str] | None = None, *, rows: tuple[int, int] | None = None, where: str | None = None
     ) -> dict[str, npt.NDArray[Any]]:
         """All rows as they lie there, committed or not, with ``row``, ``commit`` and ``deleted``.
 
         Args:
             names: Columns to read; None reads all.
             rows: First and last row number; None reads all.
+            where: Only rows that fulfil this condition, in TileDB's own words (``tiledb.QueryCondition``).
 
         Raises:
             ReadError: The table is missing, damaged or out of reach.
@@ -225,7 +226,7 @@ class Table:
                         names = list(_columns_of(array.schema))
                     # Not ``query``: that makes TileDB's default context besides ours, one for each thread.
                     which = slice(None) if rows is None else slice(rows[0], rows[1] + 1)
-                    result = array.subarray(which, attrs=["commit", "deleted", *names])
+                    result = array.subarray(which, attrs=["commit", "deleted", *names], cond=where)
                     return {name: _decode(values) for name, values in result.items()}
             except tiledb.TileDBError as error:
                 # A writer may have consolidated the table between our listing and our reading of its fragments. A server that
@@ -260,11 +261,11 @@ def newest(rows: Mapping[str, npt.NDArray[Any]], commits: Commits, *keys: str) -
     kept = np.flatnonzero(known)
     # Rows of one commit are ordered by their counter.
     kept = kept[np.lexsort((rows["row"][kept], version[kept]))]
-    latest = {}
-    for position, key in zip(
-        kept.tolist(), zip(*[rows[name][kept].tolist() for name in keys], strict=True), strict=True
-    ):
-        latest[key] = position
+    columns = [rows[name][kept].tolist() for name in keys]
+    # A later one of a key takes the place of an earlier one.
+    latest: dict[Any, int] = dict(
+        zip(columns[0] if len(columns) == 1 else zip(*columns, strict=True), kept.tolist(), strict=True)
+    )
     deleted = rows["deleted"]
     chosen = np.array([latest[key] for key in sorted(latest) if not deleted[latest[key]]], dtype=np.int64)
     return {name: values[chosen] for name, values in rows.items()}

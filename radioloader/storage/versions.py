@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from radioloader.errors import ConfigError, KeyNotFoundError
 from radioloader.storage.store import Store
@@ -32,11 +32,12 @@ def commits_at(store: Store, at: At | None) -> Commits:
     commits = store.commits()
     if at is None:
         return commits
-    if isinstance(at, numbers.Integral) and not isinstance(at, bool):
-        if not 1 <= at <= commits.version:
+    number = _number(at)
+    if number is not None:
+        if not 1 <= number <= commits.version:
             has = f"versions 1 to {commits.version}" if commits.version else "no version yet"
-            raise KeyNotFoundError(f"{store.uri} has no version {at}; it has {has} (see history())")
-        return commits.until(int(at))
+            raise KeyNotFoundError(f"{store.uri} has no version {number}; it has {has} (see history())")
+        return commits.until(number)
     moment = _seconds(at)
     before = commits.versions[commits.times <= round(moment * 1000)]
     if not before.size:
@@ -45,6 +46,11 @@ def commits_at(store: Store, at: At | None) -> Commits:
         )
         raise KeyNotFoundError(f"{store.uri} has no version of {_shown(moment)} or before; {first} (see history())")
     return commits.until(int(before.max()))
+
+
+def _number(at: Any) -> int | None:
+    """The version that is meant, also where numpy made the integer."""
+    return None if isinstance(at, bool) or not isinstance(at, numbers.Integral) else int(at)
 
 
 def _seconds(at: object) -> float:

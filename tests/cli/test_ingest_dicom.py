@@ -138,7 +138,7 @@ def test_tags_that_may_identify_are_warned_of_before_anything_is_written(cli: Cl
     first = done.err.splitlines()[0]
     assert first.startswith(f"warning: {warning}")
     assert f"note: {warning}" in done.out
-    assert rl.open(root / "store").CT.read_obs().PatientAge.tolist() == ["071Y", "071Y"]
+    assert rl.open(root / "store").CT.obs.read().PatientAge.tolist() == ["071Y", "071Y"]
     done = cli("ingest", root / "b", "--workers", 1, "-i", f"CT={root}/dicom", "--keep-tag", "SeriesNumber")
     assert "warning" not in done.err
 

@@ -176,7 +176,7 @@ def test_nothing_is_opened_before_a_voxel_is_asked_for(store_uri: str, tmp_path:
     assert volume.shape == (22, 24, 18)
     assert volume.axcodes == "RAS"
     assert len(store.obs_meta.read()) == 4
-    assert store.T1w.read_obs().stat_max.max() == 999
+    assert store.T1w.obs.read().stat_max.max() == 999
     with pytest.raises(ReadError) as caught:
         volume[0:2, 0:3, 0:4]
     for part in ("sub-03", "T1w", volume.uri, "[0:2, 0:3, 0:4]"):

@@ -131,7 +131,7 @@ def test_collections_iterate_and_tell_their_shapes(store: rl.RadiObject, cohort:
 
 
 def test_the_rows_of_a_collection(store: rl.RadiObject, cohort: Path) -> None:
-    frame = store.T1w.iloc[[2, 0]].read_obs()
+    frame = store.T1w.iloc[[2, 0]].obs.read()
     assert frame["obs_subject_id"].tolist() == ["sub-03", "sub-01"]
     assert frame["source"].tolist() == [str(cohort / "images" / f"{s}_T1w.nii.gz") for s in ("sub-03", "sub-01")]
     assert frame[["nx", "ny", "nz", "nt"]].to_numpy().tolist() == [[22, 24, 18, 0], [20, 24, 18, 0]]
@@ -210,7 +210,7 @@ def test_reading_metadata_and_selecting_open_no_voxel_array(store_uri: str, tmp_
     for collection in (store.T1w, store.iloc[1:].seg, store.loc[["sub-02"]].T1w):
         assert repr(collection)
         assert collection.shapes
-        assert len(collection.read_obs()) == len(collection)
+        assert len(collection.obs.read()) == len(collection)
         for volume in collection:
             assert (volume.ndim, volume.dtype.kind in "iu", len(volume.spacing), volume.affine.shape) == (
                 3,

@@ -50,7 +50,7 @@ def content() -> Callable[[Any], dict[str, Any]]:
             foreground = read_foreground(Store.open(uri), index, index.obs_ids.tolist())
             result[name] = {
                 "kind": collection.kind,
-                "obs": [repr(row) for row in collection.read_obs().to_dict("records")],
+                "obs": [repr(row) for row in collection.obs.read().to_dict("records")],
                 "headers": [bytes(header).hex() for header in store.snapshot.detail(name, "header")],
                 "voxels": [_digest(volume.to_numpy()) for volume in collection],
                 "foreground": {

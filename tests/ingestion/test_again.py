@@ -84,11 +84,11 @@ def test_classes_that_a_replaced_label_no_longer_has_are_gone(
 def test_the_content_hash_is_that_of_the_content_however_it_is_compressed(changing: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     rl.ingest(store, sources(changing), workers=1)
-    before = rl.open(store).T1w.read_obs()
+    before = rl.open(store).T1w.obs.read()
     path = changing / "images" / "sub-01_T1w.nii.gz"
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=99))
     rl.ingest(store, sources(changing), workers=1)
-    after = rl.open(store).T1w.read_obs()
+    after = rl.open(store).T1w.obs.read()
     assert (before.source_hash != after.source_hash).tolist() == [True, False, False]
     assert before.content_hash.tolist() == after.content_hash.tolist()
     assert len(set(after.content_hash)) == 3
@@ -97,7 +97,7 @@ def test_the_content_hash_is_that_of_the_content_however_it_is_compressed(changi
     plain.parent.mkdir()
     plain.write_bytes(gzip.decompress(path.read_bytes()))
     rl.ingest(tmp_path / "other", {"CT": plain}, workers=1)
-    assert rl.open(tmp_path / "other").CT.read_obs().content_hash.tolist() == after.content_hash.tolist()[:1]
+    assert rl.open(tmp_path / "other").CT.obs.read().content_hash.tolist() == after.content_hash.tolist()[:1]
 
 
 @pytest.mark.parametrize("what", ["voxel", "affine", "slope", "dtype"])
@@ -116,7 +116,7 @@ def test_the_content_hash_changes_with_the_content(write_image: Write, tmp_path:
     hashes = []
     for folder in "ab":
         rl.ingest(tmp_path / f"store-{folder}", {"CT": tmp_path / folder}, workers=1)
-        hashes += rl.open(tmp_path / f"store-{folder}").CT.read_obs().content_hash.tolist()
+        hashes += rl.open(tmp_path / f"store-{folder}").CT.obs.read().content_hash.tolist()
     assert hashes[0] != hashes[1]
 
 

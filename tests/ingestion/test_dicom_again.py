@@ -138,7 +138,7 @@ def test_other_policies_ingest_again(first: dict[str, Any], then: dict[str, Any]
     assert volume.geometry.changed == ("resampled" if "on_tilt" in then else "")
     assert volume.axcodes == then.get("orientation", "LPS")
     if "keep_tags" in then:
-        assert rl.open(tmp_path / "store").CT.read_obs().SeriesNumber.tolist() == [1.0]
+        assert rl.open(tmp_path / "store").CT.obs.read().SeriesNumber.tolist() == [1.0]
 
 
 def test_parts_and_the_whole_take_each_others_place(tmp_path: Path) -> None:

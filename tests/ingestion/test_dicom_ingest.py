@@ -81,7 +81,7 @@ def test_what_is_no_image_is_counted_in_the_report(ingested: tuple[str, rl.Inges
 
 def test_the_catalog_tells_how_pictures_were_made_and_of_which_instances(ingested: tuple[str, rl.IngestReport]) -> None:
     volume = rl.open(ingested[0]).CT.loc[A]
-    row = rl.open(ingested[0]).CT.read_obs().set_index("obs_id").loc[f"{A}_CT"]
+    row = rl.open(ingested[0]).CT.obs.read().set_index("obs_id").loc[f"{A}_CT"]
     assert (row.Modality, row.ImageType, row.SliceThickness, row.BitsStored) == (
         "CT",
         "ORIGINAL\\PRIMARY\\AXIAL",
@@ -196,9 +196,9 @@ def test_echoes_and_components_are_collections_of_their_own_with_their_own_tags(
     assert store.collection_names == ["MR_echo1", "MR_echo2", "MR_magnitude", "MR_phase"]
     assert same(stored(tmp_path / "store", "MR_echo2"), {f"{A}_MR_echo2": voxels(2)})
     assert same(stored(tmp_path / "store", "MR_phase"), {f"{B}_MR_phase": voxels(4)})
-    assert store.MR_echo1.read_obs().EchoTime.tolist() == [5.0]
-    assert store.MR_echo2.read_obs().EchoTime.tolist() == [10.0]
-    assert store.MR_phase.read_obs().ImageType.tolist() == ["ORIGINAL\\PRIMARY\\P"]
+    assert store.MR_echo1.obs.read().EchoTime.tolist() == [5.0]
+    assert store.MR_echo2.obs.read().EchoTime.tolist() == [10.0]
+    assert store.MR_phase.obs.read().ImageType.tolist() == ["ORIGINAL\\PRIMARY\\P"]
     assert {item.subject: set(item.files) for item in report.items} == {
         A: {"MR_echo1", "MR_echo2"},
         B: {"MR_magnitude", "MR_phase"},
@@ -223,7 +223,7 @@ def test_a_tag_that_differs_between_slices_is_no_property_of_the_volume(tmp_path
 
     series(tmp_path / "dicom", extra=modulate)
     assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "dicom"}, workers=1).ok
-    row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
+    row = rl.open(tmp_path / "store").CT.obs.read().iloc[0]
     assert row.KVP == 120
     assert "XRayTubeCurrent" not in row
     report = rl.ingest(tmp_path / "other", {"CT": tmp_path / "dicom"}, keep_tags=["InstanceNumber"], workers=1)
@@ -293,7 +293,7 @@ def test_nifti_and_dicom_in_one_collection_and_columns_that_older_rows_lack(
     assert rl.ingest(tmp_path / "store", {"CT": tmp_path / "more"}, workers=1).ok
     store = rl.open(tmp_path / "store")
     assert same(stored(tmp_path / "store", "CT"), {"n1_CT": voxels(9), "n2_CT": voxels(8), f"{A}_CT": voxels(0)})
-    rows = store.CT.read_obs().set_index("obs_id")
+    rows = store.CT.obs.read().set_index("obs_id")
     assert rows.Modality.isna().tolist() == [True, True, False]
     assert rows.SliceThickness.isna().tolist() == [True, True, False]
     assert [volume.geometry is None for volume in store.CT] == [True, True, False]
@@ -342,7 +342,7 @@ def test_pet_as_standardized_uptake_values(tmp_path: Path) -> None:
         assert [item.status for item in report.items] == ["ingested"]
         volume = rl.open(tmp_path / "store").PET.iloc[0]
         np.testing.assert_allclose(volume.to_numpy(), voxels(0) * scale, rtol=1e-6)
-        assert rl.open(tmp_path / "store").PET.read_obs().Units.tolist() == [units]
+        assert rl.open(tmp_path / "store").PET.obs.read().Units.tolist() == [units]
 
 
 def test_processes_give_the_same_as_one(tmp_path: Path, content: Callable[[Any], dict[str, Any]]) -> None:

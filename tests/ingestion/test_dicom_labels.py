@@ -88,7 +88,7 @@ def test_a_structure_set_of_named_structures(image: Path) -> None:
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-9)
     assert (volume.dicom.label, volume.dicom.classes) == ("1.2.3.5", (1, 3, 7))
     assert volume.dicom.grid.slices == rl.open(image / "store").CT.iloc[0].dicom.grid.slices
-    assert rl.open(image / "store").roi.read_obs().source.tolist() == ["dicom:1.2.3.5"]
+    assert rl.open(image / "store").roi.obs.read().source.tolist() == ["dicom:1.2.3.5"]
     (item,) = report.items
     assert any("1 structures match no pattern and were left out" in note for note in item.notes)
     assert any("patterns that match no structure: 'Heart'" in note for note in item.notes)

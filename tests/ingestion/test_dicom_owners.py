@@ -145,11 +145,11 @@ def test_a_label_is_made_anew_when_its_image_changed_under_the_same_affine(what:
     options = {"on_irregular": "keep"}
     report = ingest(tmp_path, **options)
     assert report.ok, str(report)
-    before = rl.open(tmp_path / "store").roi.read_obs()
+    before = rl.open(tmp_path / "store").roi.obs.read()
     write(*((4, "second") if what == "slices" else (4.3, "first")))
     report = ingest(tmp_path, **options)
     assert report.ok, str(report)
-    after = rl.open(tmp_path / "store").roi.read_obs()
+    after = rl.open(tmp_path / "store").roi.obs.read()
     assert before.source_hash.tolist() != after.source_hash.tolist()
     assert (
         rl.open(tmp_path / "store").roi.iloc[0].dicom.grid.slices

@@ -123,7 +123,7 @@ def test_short_values_are_in_no_column(made: Any, identified: Input) -> None:
     assert {"F"} < short
     store = rl.open(made[1])
     for name in store.collection_names:
-        for row in store[name].read_obs().to_dict("records"):
+        for row in store[name].obs.read().to_dict("records"):
             texts = {str(value) for column, value in row.items()}
             assert not texts & short
 
@@ -173,7 +173,7 @@ def test_the_search_finds_what_is_there(identified: Input, tmp_path: Path) -> No
     assert set(there) >= {"PatientName", "PatientID", "StudyDescription", "OperatorsName", "StudyDate"}
     for place in ("PatientName", "PatientID"):
         assert any(where.startswith(f"{place} of") for where in there[place]), there[place]
-    row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
+    row = rl.open(tmp_path / "store").CT.obs.read().iloc[0]
     assert row.PatientName == identified.planted["PatientName"]
     assert row.StudyDate == identified.planted["StudyDate"]
     assert row.PatientWeight == pytest.approx(float(identified.planted["PatientWeight"]))
@@ -243,7 +243,7 @@ def test_kept_uids_are_hashed_like_all_others(identified: Input, tmp_path: Path)
     with pytest.warns(IdentityWarning, match="StudyInstanceUID"):
         identified.ingest(tmp_path / "hidden", pseudonymize=tmp_path / "key", keep_tags=["StudyInstanceUID"])
     volume = rl.open(tmp_path / "hidden").CT.iloc[0]
-    kept = rl.open(tmp_path / "hidden").CT.read_obs().StudyInstanceUID[0]
+    kept = rl.open(tmp_path / "hidden").CT.obs.read().StudyInstanceUID[0]
     assert kept == volume.dicom.grid.study
     assert kept.startswith("2.25.")
 

@@ -78,7 +78,7 @@ def test_the_report_reads_well(cohort: Path, tmp_path: Path) -> None:
 
 def test_the_catalog_holds_what_numpy_says(cohort: Path, tmp_path: Path) -> None:
     rl.ingest(tmp_path / "store", sources(cohort), workers=1)
-    rows = rl.open(tmp_path / "store").T1w.read_obs()
+    rows = rl.open(tmp_path / "store").T1w.obs.read()
     for row in rows.to_dict("records"):
         image = nib.load(cohort / "images" / f"{row['obs_subject_id']}_T1w.nii.gz")
         values = np.asanyarray(image.dataobj)
@@ -99,7 +99,7 @@ def test_statistics_are_those_of_scaled_values(write_image: Write, tmp_path: Pat
     voxels = np.random.default_rng(0).integers(-100, 100, (6, 7, 8), dtype=np.int16)
     write_image(tmp_path / "i" / "a.nii", voxels, slope=-0.5, intercept=10.0)
     rl.ingest(tmp_path / "store", {"CT": tmp_path / "i"}, workers=1)
-    row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
+    row = rl.open(tmp_path / "store").CT.obs.read().iloc[0]
     values = np.asanyarray(nib.load(tmp_path / "i" / "a.nii").dataobj)
     assert (row.slope, row.intercept) == (-0.5, 10.0)
     assert (row.stat_min, row.stat_max, row.nonzero) == (values.min(), values.max(), np.count_nonzero(values))

@@ -244,7 +244,7 @@ def test_nan_and_inf_voxels_are_kept_and_counted(write_image: Write, tmp_path: P
     assert f"  note 'a': {path}: 3 voxels are NaN or infinite; kept as they are" in str(report).splitlines()
     volume = rl.open(tmp_path / "store").CT.iloc[0]
     np.testing.assert_array_equal(volume.to_numpy(), voxels)
-    row = rl.open(tmp_path / "store").CT.read_obs().iloc[0]
+    row = rl.open(tmp_path / "store").CT.obs.read().iloc[0]
     finite = voxels[np.isfinite(voxels)]
     assert (row.nonfinite, row.stat_min, row.stat_max) == (3, finite.min(), finite.max())
 

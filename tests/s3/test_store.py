@@ -36,7 +36,7 @@ def test_it_is_the_store_that_a_local_ingest_makes(s3: Any, remote: str, store_u
     assert ours.obs_meta.read().equals(local.obs_meta.read())
     for name in ("T1w", "seg"):
         hidden = ["source"]
-        assert ours[name].read_obs().drop(columns=hidden).equals(local[name].read_obs().drop(columns=hidden))
+        assert ours[name].obs.read().drop(columns=hidden).equals(local[name].obs.read().drop(columns=hidden))
         for a, b in zip(ours[name], local[name], strict=True):
             np.testing.assert_array_equal(a.to_numpy(), b.to_numpy(), strict=True)
             np.testing.assert_array_equal(a.affine, b.affine)
@@ -50,7 +50,7 @@ def test_ingest_in_this_process_gives_the_same(s3: Any, remote: str, cohort: Pat
     report = rl.ingest(uri, sources, workers=1, config=s3.config())
     assert [item.subject for item in report.ingested] == ["sub-02", "sub-03"]
     a, b = rl.open(uri, config=s3.config()).T1w, rl.open(remote, config=s3.config()).T1w.iloc[1:3]
-    assert a.read_obs()["content_hash"].tolist() == b.read_obs()["content_hash"].tolist()
+    assert a.obs.read()["content_hash"].tolist() == b.obs.read()["content_hash"].tolist()
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x.to_numpy(), y.to_numpy(), strict=True)
     # The same command again writes nothing.

@@ -107,7 +107,7 @@ import radioloader as rl
 
 store = rl.open(sys.argv[1])
 assert store.T1w.iloc[0].to_numpy().any()
-assert len(store.obs_meta.read()) == 4 and len(store.history()) == 1 and len(store.T1w.read_obs()) == 4
+assert len(store.obs_meta.read()) == 4 and len(store.history()) == 1 and len(store.T1w.obs.read()) == 4
 report = rl.ingest(sys.argv[3], {"T1w": sys.argv[2] + "/images", "seg": sys.argv[2] + "/labels"},
                    obs_meta=sys.argv[2] + "/participants.tsv", workers=1)
 assert report.ok

@@ -59,7 +59,7 @@ def test_modalities_of_the_fourth_axis_become_collections(tmp_path: Path) -> Non
             np.testing.assert_array_equal(volume.to_numpy(), np.asarray(source.dataobj)[..., k], strict=True)
             np.testing.assert_array_equal(volume.affine, source.affine)
             assert volume.shape == trees.SHAPE
-    assert store["T2w"].read_obs()["source"].tolist()[0] == f"{root}/imagesTr/hip_001.nii.gz#3"
+    assert store["T2w"].obs.read()["source"].tolist()[0] == f"{root}/imagesTr/hip_001.nii.gz#3"
 
 
 def test_without_dataset_json_files_are_matched_by_name(tmp_path: Path) -> None:
