@@ -153,6 +153,7 @@ class Condition:
         if not self._is_column(left):
             raise self._refusal(f"neither {ast.unparse(left)!r} nor {ast.unparse(right)!r} is a column")
         if self._is_column(right):
+            self._column(right)
             raise self._refusal("two columns are compared with each other")
         name, column = self._column(left)
         sign = _OPPOSITE[sign] if negated else sign
@@ -260,14 +261,16 @@ def _leaf(column: Column, sign: str, value: Any) -> str:
 
 
 def _missing(column: Column, missing: bool) -> _Plan:
+    """Rows with or without a value. Those without are found as the others' complement: to conditions of TileDB, rows that were written
+    before the column was added have neither a value nor none."""
     if column.kind == "float":
         # NaN is the one value that is neither below zero nor not.
         return _Plan(f"({_leaf(column, '<', 0.0)}) or ({_leaf(column, '>=', 0.0)})", complement=missing)
     if column.kind == "datetime":
-        return _Plan(_leaf(column, "<" if missing else ">=", _NAT))
-    if not column.nullable:
-        return _Plan(constant=not missing)
-    return _Plan(f"attr({column.name!r}) {'==' if missing else '!='} None")
+        return _Plan(_leaf(column, ">=", _NAT), complement=missing)
+    if column.nullable:
+        return _Plan(f"attr({column.name!r}) != None", complement=missing)
+    return _Plan(constant=not missing)
 
 
 def _compare(column: Column, sign: str, value: Any) -> _Plan:
