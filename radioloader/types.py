@@ -120,6 +120,7 @@ class VolumeRef:
         obs_subject_id: Id of the subject.
         collection: Name of the collection.
         tile: Extents (x, y, z) of the array's tiles in voxels, where they are known: reads of the same tiles are then joined.
+        times: Of a 4D volume, the time points that are meant, in this order; None: all. The others are not read.
     """
 
     uri: str
@@ -131,6 +132,7 @@ class VolumeRef:
     obs_subject_id: str = ""
     collection: str = ""
     tile: Triple | None = None
+    times: tuple[int, ...] | None = None
 
     @property
     def spatial_shape(self) -> Triple:
@@ -139,8 +141,15 @@ class VolumeRef:
 
     @property
     def channels(self) -> int:
-        """Number of time points (T); 1 for a 3D volume."""
-        return self.shape[3] if len(self.shape) == 4 else 1
+        """Number of time points that a read gives (T); 1 for a 3D volume."""
+        return len(self.time_points)
+
+    @property
+    def time_points(self) -> Sequence[int]:
+        """The time points that a read gives; 0 for a 3D volume."""
+        if self.times is not None:
+            return self.times
+        return range(self.shape[3] if len(self.shape) == 4 else 1)
 
     @property
     def scaled(self) -> bool:

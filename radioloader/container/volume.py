@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from radioloader.config import SliceOrientation
 from radioloader.container.resample import resample
+from radioloader.container.voxels import Voxels
 from radioloader.errors import ConfigError, ShapeError
 from radioloader.formats.dicom.geometry import Verdict
 from radioloader.formats.dicom.origin import DicomOrigin
 from radioloader.formats.nifti import grid_of, make_header, write_nifti
 from radioloader.formats.orientation import turn, turn_grid
-from radioloader.geometry import grid_distance, plane_axis, spacing
+from radioloader.geometry import grid_distance
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 from radioloader.types import Box, VolumeRef
@@ -30,7 +33,7 @@ _SAME = 1e-2
 """Of a voxel: affines of files are float32, and turning rounds."""
 
 
-class Volume:
+class Volume(Voxels):
     """A volume in a store. Its geometry is known from the catalog; voxels are read when they are asked for.
 
     Index it like a numpy array: ``volume[100:200, :, :]`` reads those voxels and no others.
@@ -54,19 +57,9 @@ class Volume:
         return self.ref.shape
 
     @property
-    def ndim(self) -> int:
-        """3, or 4 for a series."""
-        return len(self.shape)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of :meth:`to_numpy`: the stored one, or float64 when the source scales its values."""
         return self.ref.value_dtype
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Distance between voxel centres along x, y and z, in mm."""
-        return spacing(self.affine)
 
     @property
     def obs_id(self) -> str:
@@ -95,43 +88,39 @@ class Volume:
         data = self._snapshot.optional_detail(self._collection, "dicom")[self._place]
         return None if data is None else DicomOrigin.unpack(data)
 
-    def to_numpy(self) -> npt.NDArray[Any]:
-        """All voxels, (X, Y, Z) or (X, Y, Z, T), as nibabel's array proxy gives them for the source file (turned to :attr:`axcodes`).
+    @property
+    def tile_orientation(self) -> SliceOrientation:
+        """Which reads the tiles are shaped for."""
+        return SliceOrientation(json.loads(self._detail("recipe"))["tile"]["orientation"])
 
-        Raises:
-            ReadError: The array is missing, damaged or out of reach.
-        """
-        return self._values(Box.whole(self.shape))
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """Extents (x, y, z) of the tiles, in voxels."""
+        x, y, z = (int(n) for n in self._snapshot.tiles(self._collection)[self._place])
+        return (x, y, z)
 
-    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
-        box, rest = _normalise(index, self.shape)
-        if box is None:
-            nothing: npt.NDArray[Any] = np.empty(self.shape, self.dtype)[index]  # reads nothing
-            return nothing
-        result: npt.NDArray[Any] = self._values(box)[rest]
-        return result
+    def describe(self) -> str:
+        return self.ref.describe()
 
-    def _values(self, box: Box) -> npt.NDArray[Any]:
-        values = self._reader.read(self.ref, box)
+    def _bounds(self) -> tuple[float, float]:
+        known = self.statistics
+        return known["min"], known["max"]
+
+    def _read_box(self, box: Box, times: tuple[int, ...] | None = None) -> npt.NDArray[Any]:
+        values = self._reader.read(self.ref if times is None else dataclasses.replace(self.ref, times=times), box)
         return np.moveaxis(values, 0, 3) if self.ndim == 4 else values
 
-    def _slice(self, plane: str, index: int) -> npt.NDArray[Any]:
-        axis = plane_axis(self.axcodes, plane)
-        if not -self.shape[axis] <= index < self.shape[axis]:
-            raise IndexError(f"{plane} slice {index} is outside the {self.shape[axis]} slices of {self.ref.describe()}")
-        return self[(slice(None),) * axis + (index,)]
+    @property
+    def statistics(self) -> dict[str, float]:
+        """What was counted when the volume came in, without reading voxels: ``min``, ``max``, ``mean`` and ``std`` of the finite values,
+        how many of them are not 0 (``nonzero``), and how many values are NaN or infinite (``nonfinite``)."""
+        columns = ["stat_min", "stat_max", "stat_mean", "stat_std", "nonfinite", "nonzero"]
+        values = self._snapshot.details(self._collection, columns)
+        return {name.removeprefix("stat_"): values[name][self._place].item() for name in columns}
 
-    def axial(self, index: int) -> npt.NDArray[Any]:
-        """One axial slice: the array plane across the axis that is closest to inferior-superior, other axes in stored order."""
-        return self._slice("axial", index)
-
-    def sagittal(self, index: int) -> npt.NDArray[Any]:
-        """One sagittal slice: across the axis that is closest to left-right."""
-        return self._slice("sagittal", index)
-
-    def coronal(self, index: int) -> npt.NDArray[Any]:
-        """One coronal slice: across the axis that is closest to posterior-anterior."""
-        return self._slice("coronal", index)
+    @property
+    def _source_axcodes(self) -> str:
+        return str(self._detail("source_axcodes"))
 
     def to_nifti(self, path: str | os.PathLike[str], *, grid: str = "source") -> None:
         """Write the volume as ``.nii`` or ``.nii.gz``, on the grid of the file that it comes from.
@@ -295,44 +284,3 @@ class Volume:
         size = "x".join(map(str, self.shape))
         mm = "x".join(f"{v:.3g}" for v in self.spacing)
         return f"Volume({self.obs_id!r}, {size} {self.ref.dtype}, {mm} mm, {self.axcodes})"
-
-
-def _normalise(index: Any, shape: tuple[int, ...]) -> tuple[Box | None, tuple[Any, ...]]:
-    """The box that an index needs, and the index of its result in that box; the box is None when nothing is selected."""
-    parts = list(index) if isinstance(index, tuple) else [index]
-    if sum(part is Ellipsis for part in parts) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
-    at = next((place for place, part in enumerate(parts) if part is Ellipsis), None)
-    if at is not None:
-        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
-    if len(parts) > len(shape):
-        raise IndexError(f"too many indices: the volume has {len(shape)} axes, got {len(parts)}")
-    parts += [slice(None)] * (len(shape) - len(parts))
-    start, stop, rest = [], [], []
-    for axis, (part, n) in enumerate(zip(parts, shape, strict=True)):
-        if isinstance(part, slice):
-            places = range(*part.indices(n))
-            if not places:
-                return None, ()
-            low, high = min(places[0], places[-1]), max(places[0], places[-1])
-            local: Any = slice(None, None, part.step)  # the box ends where the range does
-        else:
-            try:
-                if isinstance(part, bool | np.ndarray):
-                    raise AttributeError
-                place = part.__index__()
-            except AttributeError:
-                raise TypeError(
-                    f"a volume takes integers, slices and '...' as index, got {type(part).__name__}; index to_numpy() for more"
-                ) from None
-            if not -n <= place < n:
-                raise IndexError(f"index {place} is out of bounds for axis {axis} with size {n}")
-            low = high = place % n
-            local = 0
-        if axis < 3:
-            start.append(low)
-            stop.append(high + 1)
-            rest.append(local)
-        else:
-            rest.append(part)  # time is read whole
-    return Box(tuple(start), tuple(stop)), tuple(rest)  # type: ignore[arg-type]

@@ -249,7 +249,9 @@ class VolumeReader:
         """Whether a part reads a region, in parts that several threads can read."""
         ref, region = part[0].ref, part[0].region
         return (
-            region is not None and self._direct(ref.uri) and self._regions.find(ref, ref.channels - 1, region) is None
+            region is not None
+            and self._direct(ref.uri)
+            and self._regions.find(ref, ref.time_points[-1], region) is None
         )
 
     def _fetch(self, part: Sequence[ReadRequest]) -> None:
@@ -257,7 +259,7 @@ class VolumeReader:
         ref, region, box = part[0].ref, part[0].region, part[0].inner
         assert region is not None
         assert box is not None
-        for time in range(ref.channels):
+        for time in ref.time_points:
             self._region(ref, time, region, box)
 
     def _threads(self) -> int:
@@ -301,8 +303,8 @@ class VolumeReader:
         ref, region = requests[0].ref, requests[0].region
         around = boxes[0] if len(boxes) == 1 else Box.around(boxes)
         try:
-            for time in range(ref.channels):
-                outs = [request.out[time] if len(ref.shape) == 4 else request.out for request in requests]
+            for channel, time in enumerate(ref.time_points):
+                outs = [request.out[channel] if len(ref.shape) == 4 else request.out for request in requests]
                 if region is None:
                     self._read_3d(time, requests, outs, around)
                 else:
