@@ -169,16 +169,20 @@ class WriteConfig:
         max_workers: Processes of an ingest; None takes the cores that this process may use.
         direct: Lay out the tiles of local stores without TileDB's query where they are stored as zstd and all voxels are finite: half
             of its processor time (labels: a quarter), and the same files. False leaves all writing to TileDB.
+        wait_s: How long a change of a local store waits while another process writes to it, in seconds, before it is refused.
     """
 
     tile: TileConfig = field(default_factory=TileConfig)
     compression: CompressionConfig = field(default_factory=CompressionConfig)
     max_workers: int | None = None
     direct: bool = True
+    wait_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_workers is not None:
             as_whole(self.max_workers, "WriteConfig.max_workers", minimum=1)
+        if not 0 <= self.wait_s < float("inf"):
+            raise ConfigError(f"WriteConfig.wait_s={self.wait_s!r} must be a number of seconds, 0 or more")
 
     @classmethod
     def preset(cls, name: str, *, tile: TileConfig | None = None) -> WriteConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +14,14 @@ from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
 from radioloader.container.collection import VolumeCollection
 from radioloader.container.describe import describe_html, describe_text
+from radioloader.container.edit import remove, rename
 from radioloader.container.tables import ObsMeta
 from radioloader.container.views import Indexer, as_places, draw
-from radioloader.errors import KeyNotFoundError
+from radioloader.errors import ConfigError, KeyNotFoundError
 from radioloader.storage.problems import Problem, read_problems
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
+from radioloader.storage.vacuum import Vacuumed, vacuum
 from radioloader.storage.versions import At
 
 __all__ = ["RadiObject", "open_store"]
@@ -49,13 +51,14 @@ class RadiObject:
     ) -> None:
         self.snapshot = Snapshot.open(uri, config=config, at=at)
         self._reader = VolumeReader(self.snapshot.store.config)
+        self._at_older = at is not None
         self._places: Places | None = None
         self._names: tuple[str, ...] | None = None
 
     def _view(self, *, places: Places | None = None, names: tuple[str, ...] | None = None) -> RadiObject:
         """A selection of subjects (places among those of the store), or of collections."""
         view = RadiObject.__new__(RadiObject)
-        view.snapshot, view._reader = self.snapshot, self._reader
+        view.snapshot, view._reader, view._at_older = self.snapshot, self._reader, self._at_older
         view._places = self._places if places is None else places
         view._names = self._names if names is None else names
         return view
@@ -213,6 +216,103 @@ class RadiObject:
         """What is inside, in a few lines: subjects and their columns, collections with kind, number, dtype, shapes and spacings."""
         return describe_text(self)
 
+    def refresh(self) -> RadiObject:
+        """Show the newest version from now on, and return this object. Selections that were made before go on showing theirs."""
+        self._check_whole("refresh")
+        self.snapshot = Snapshot(self.snapshot.store)
+        return self
+
+    def remove(
+        self,
+        subjects: str | Iterable[str] = (),
+        *,
+        collections: str | Iterable[str] = (),
+        volumes: Mapping[str, str | Iterable[str]] | None = None,
+        message: str | None = None,
+    ) -> int:
+        """Remove subjects with all their volumes, whole collections, or single volumes; all at once, in one commit.
+
+        Older versions keep them (``at=``), and with those the voxels stay on disk until :meth:`vacuum` is told to forget these versions.
+
+        Args:
+            subjects: Their ids.
+            collections: Names of collections.
+            volumes: Ids of volumes by collection.
+            message: What :meth:`history` says of it; None: a text that counts what went.
+
+        Returns:
+            The version, which this object shows from now on.
+
+        Raises:
+            KeyNotFoundError: One of them is not there; nothing is removed then.
+            ConfigError: This is a selection, or an older version.
+            StoreLockedError, StoreWriteError: The store cannot be written.
+        """
+        self._check_whole("remove")
+        remove(self.snapshot.store, subjects, collections, volumes or {}, message)
+        return self.refresh().version
+
+    def rename(
+        self,
+        *,
+        collections: Mapping[str, str] | None = None,
+        subjects: Mapping[str, str] | None = None,
+        message: str | None = None,
+    ) -> int:
+        """Call collections or subjects otherwise, in one commit. Ids of their volumes (``<subject>_<collection>``) change with them, and
+        with those the random draws of datasets, which go by ids.
+
+        Args:
+            collections: New name by name.
+            subjects: New id by id.
+            message: What :meth:`history` says of it; None: a text with the names.
+
+        Returns:
+            The version, which this object shows from now on.
+
+        Raises:
+            KeyNotFoundError: One of them is not there; nothing is renamed then.
+            ConfigError: A new name is taken, or a collection was computed from others; or this is a selection, or an older version.
+            StoreLockedError, StoreWriteError: The store cannot be written.
+        """
+        self._check_whole("rename")
+        rename(self.snapshot.store, collections or {}, subjects or {}, message)
+        return self.refresh().version
+
+    def vacuum(self, *, keep: int | None = None, message: str | None = None) -> Vacuumed:
+        """Remove from disk what no version needs: what killed writers left, and what only versions had that are given up.
+
+        Rows of tables stay: ids and columns of removed subjects can still be found in the files. To be rid of them, too, write what is
+        left into a new store.
+
+        Args:
+            keep: How many of the newest versions can be opened afterwards; older ones are given up, and the voxels that only they had
+                are gone for good. None keeps all of them.
+            message: What :meth:`history` says where versions are given up.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            ConfigError: ``keep`` is no whole number of at least 1; or this is a selection, or an older version.
+            StoreLockedError, StoreWriteError: The store cannot be written.
+        """
+        self._check_whole("vacuum")
+        done = vacuum(self.snapshot.store, keep=keep, message=message)
+        self.refresh()
+        return done
+
+    def _check_whole(self, what: str) -> None:
+        if self.is_view:
+            raise ConfigError(
+                f"{what} is for a whole store, and this is a selection of {self.uri}; open the store, and name what is meant, such as "
+                "store.remove(selection.obs_subject_ids)"
+            )
+        if self._at_older:
+            raise ConfigError(
+                f"{what} is for the newest version, and this is {self.uri} at version {self.version}; open it without at="
+            )
+
     def history(self) -> list[dict[str, Any]]:
         """The store's commits, oldest first: ``version``, ``time`` (seconds since 1970), ``message``, ``changes``."""
         return self.snapshot.store.history()
@@ -232,10 +332,16 @@ class RadiObject:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"snapshot": self.snapshot, "reader": self._reader, "places": self._places, "names": self._names}
+        return {
+            "snapshot": self.snapshot,
+            "reader": self._reader,
+            "older": self._at_older,
+            "places": self._places,
+            "names": self._names,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.snapshot, self._reader = state["snapshot"], state["reader"]
+        self.snapshot, self._reader, self._at_older = state["snapshot"], state["reader"], state["older"]
         self._places, self._names = state["places"], state["names"]
 
     def __repr__(self) -> str:

@@ -18,7 +18,15 @@ from radioloader.formats.nifti import make_header
 from radioloader.geometry import axcodes, spacing
 from radioloader.ingestion.statistics import foreground, occupied, statistics
 from radioloader.ingestion.subject import recipe_of
-from radioloader.storage.catalog import COLLECTION_TABLES, columns_of, obs_row, pack_occupied, read_collections
+from radioloader.storage.catalog import (
+    COLLECTION_TABLES,
+    CollectionInfo,
+    columns_of,
+    obs_row,
+    pack_occupied,
+    read_collections,
+)
+from radioloader.storage.edits import drop_volumes
 from radioloader.storage.store import Store, Transaction
 from radioloader.storage.table import newest
 from radioloader.storage.uri import join
@@ -151,13 +159,7 @@ def begin_collection(
     store.create_collection(id_, COLLECTION_TABLES)
     row = {"collection_id": [id_], "name": [name], "kind": [kind], "recipe": [json.dumps(dict(recipe), sort_keys=True)]}
     transaction.append(store.table("collections"), row)
-    dropped = set(drop)
-    if dropped:
-        table = store.table("c", id_, "obs")
-        rows = newest(table.read(), transaction.commits, "obs_id")
-        places = [place for place, obs_id in enumerate(rows["obs_id"].tolist()) if obs_id in dropped]
-        gone = {column: rows[column][places].tolist() for column in table.columns()}
-        transaction.append(table, gone | {"deleted": [True] * len(places)})
+    drop_volumes(store, transaction, CollectionInfo(id_, name, kind, recipe), drop)
 
 
 def append_volumes(

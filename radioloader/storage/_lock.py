@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -12,6 +13,8 @@ from typing import IO
 from radioloader.errors import StoreLockedError, StoreWriteError
 
 __all__ = ["LOCK", "creators_lock", "writers_lock"]
+
+_ASK_EVERY_S = 0.05
 
 LOCK = ".lock"
 """The file in the store's folder that is locked."""
@@ -29,8 +32,12 @@ def creators_lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writers_lock(store: Path) -> Iterator[None]:
+def writers_lock(store: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Held by the store's writer.
+
+    Args:
+        store: Its folder.
+        wait_s: How long to wait for another writer, in seconds.
 
     Raises:
         StoreLockedError: Another process is writing.
@@ -45,11 +52,12 @@ def writers_lock(store: Path) -> Iterator[None]:
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _acquire(file, wait_s)
         except BlockingIOError as error:
             file.seek(0)
             raise StoreLockedError(
-                f"another process ({file.read().strip() or 'unknown'}) is writing to {store}; wait until it has finished"
+                f"another process ({file.read().strip() or 'unknown'}) is writing to {store}; wait until it has finished, or set "
+                "WriteConfig.wait_s"
             ) from error
         except OSError as error:
             raise StoreWriteError(
@@ -66,3 +74,17 @@ def writers_lock(store: Path) -> Iterator[None]:
         finally:
             # Closing would not do: processes that were forked meanwhile hold the file, and with it the lock, open.
             fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _acquire(file: IO[str], wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            # Asked again and again: a blocking flock knows no end, and a signal that ends it only reaches the main thread.
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            time.sleep(min(_ASK_EVERY_S, left))

@@ -282,11 +282,11 @@ class Store:
         """Become the store's writer.
 
         Raises:
-            StoreLockedError: Another process is writing.
+            StoreLockedError: Another process is writing, for longer than ``WriteConfig.wait_s``.
         """
         with contextlib.ExitStack() as stack:
             if not is_remote(self.uri):
-                stack.enter_context(writers_lock(Path(self.uri)))
+                stack.enter_context(writers_lock(Path(self.uri), self.config.write.wait_s))
             yield Transaction(self)
 
     def create_collection(self, collection_id: str, tables: Mapping[str, Sequence[Column]]) -> None:

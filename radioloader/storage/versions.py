@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import numbers
 from typing import Any, TypeAlias
@@ -11,7 +12,10 @@ from radioloader.errors import ConfigError, KeyNotFoundError
 from radioloader.storage.store import Store
 from radioloader.storage.table import Commits
 
-__all__ = ["At", "commits_at"]
+__all__ = ["FORGOTTEN", "At", "commits_at", "oldest_version"]
+
+FORGOTTEN = "forgotten"
+"""Key of the changes of a commit by which older versions were given up: the newest of these."""
 
 At: TypeAlias = int | float | str | datetime.datetime
 """A version (int), or a time: an ISO 8601 text, a ``datetime``, or seconds since 1970 (float)."""
@@ -32,20 +36,27 @@ def commits_at(store: Store, at: At | None) -> Commits:
     commits = store.commits()
     if at is None:
         return commits
+    oldest = oldest_version(store)
     number = _number(at)
     if number is not None:
-        if not 1 <= number <= commits.version:
-            has = f"versions 1 to {commits.version}" if commits.version else "no version yet"
-            raise KeyNotFoundError(f"{store.uri} has no version {number}; it has {has} (see history())")
+        if not oldest <= number <= commits.version:
+            has = f"versions {oldest} to {commits.version}" if commits.version else "no version yet"
+            given_up = f"; those before {oldest} were given up (vacuum)" if oldest > 1 else ""
+            raise KeyNotFoundError(f"{store.uri} has no version {number}; it has {has} (see history()){given_up}")
         return commits.until(number)
     moment = _seconds(at)
     before = commits.versions[commits.times <= round(moment * 1000)]
-    if not before.size:
-        first = (
-            f"its first is of {_shown(int(commits.times.min()) / 1000)}" if commits.version else "it has none at all"
-        )
-        raise KeyNotFoundError(f"{store.uri} has no version of {_shown(moment)} or before; {first} (see history())")
+    if not before.size or before.max() < oldest:
+        first = commits.times[commits.versions >= oldest]
+        since = f"its first is of {_shown(int(first.min()) / 1000)}" if first.size else "it has none at all"
+        raise KeyNotFoundError(f"{store.uri} has no version of {_shown(moment)} or before; {since} (see history())")
     return commits.until(int(before.max()))
+
+
+def oldest_version(store: Store) -> int:
+    """The oldest version that can be opened: 1, unless older ones were given up."""
+    rows = store.table("commits").read(["changes"])
+    return 1 + max((json.loads(changes).get(FORGOTTEN, 0) for changes in rows["changes"].tolist()), default=0)
 
 
 def _number(at: Any) -> int | None:

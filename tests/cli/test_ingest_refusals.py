@@ -138,7 +138,7 @@ def test_a_store_that_is_being_written_is_2(cli: Cli, changing: Path, tmp_path: 
         done = cli(*arguments(changing, tmp_path / "store"))
     assert done.status == 2
     assert (
-        f"error: another process (pid {os.getpid()}) is writing to {tmp_path}/store; wait until it has finished"
+        f"error: another process (pid {os.getpid()}) is writing to {tmp_path}/store; wait until it has finished, or set "
         in done.err
     )
 

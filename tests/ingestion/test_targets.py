@@ -248,7 +248,10 @@ def test_a_second_writer_is_told_who_writes(images: Path, tmp_path: Path) -> Non
     uri = tmp_path / "store"
     with Store.open_or_create(uri).write(), pytest.raises(StoreLockedError) as caught:
         rl.ingest(uri, {"CT": images}, workers=1)
-    assert str(caught.value) == f"another process (pid {os.getpid()}) is writing to {uri}; wait until it has finished"
+    assert (
+        str(caught.value)
+        == f"another process (pid {os.getpid()}) is writing to {uri}; wait until it has finished, or set WriteConfig.wait_s"
+    )
     assert rl.ingest(uri, {"CT": images}, workers=1).ok
 
 

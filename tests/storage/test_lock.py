@@ -31,7 +31,10 @@ except StoreLockedError as error:
 """
     with store.write():
         output = run_script(script, store.uri)
-        assert output == f"another process (pid {os.getpid()}) is writing to {store.uri}; wait until it has finished\n"
+        assert (
+            output
+            == f"another process (pid {os.getpid()}) is writing to {store.uri}; wait until it has finished, or set WriteConfig.wait_s\n"
+        )
         with pytest.raises(StoreLockedError), store.write():
             pytest.fail("two writers at once")
         assert subjects(Store.open(store.uri)) == [], "readers do not wait"
