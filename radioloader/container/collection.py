@@ -15,6 +15,7 @@ from radioloader.container.tables import Obs
 from radioloader.container.views import Indexer, as_places, draw
 from radioloader.container.volume import Volume
 from radioloader.errors import KeyNotFoundError
+from radioloader.storage.catalog import CollectionInfo
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
 
@@ -38,8 +39,14 @@ class VolumeCollection:
         self._chosen = places
 
     @property
-    def _places(self) -> npt.NDArray[np.int64]:
+    def places(self) -> npt.NDArray[np.int64]:
+        """(n,) which of the collection's volumes these are, by their place among all that the store has of it."""
         return np.arange(len(self._index)) if self._chosen is None else self._chosen
+
+    @property
+    def info(self) -> CollectionInfo:
+        """The collection's row in the store."""
+        return self._index.info
 
     @property
     def kind(self) -> str:
@@ -93,13 +100,13 @@ class VolumeCollection:
     @property
     def obs(self) -> Obs:
         """What the catalog says of these volumes: shape, spacing, source, hashes, statistics."""
-        return Obs(self.snapshot, self.name, self._places)
+        return Obs(self.snapshot, self.name, self.places)
 
     def __len__(self) -> int:
         return len(self._index if self._chosen is None else self._chosen)
 
     def __iter__(self) -> Iterator[Volume]:
-        return (self._volume(place) for place in self._places.tolist())
+        return (self._volume(place) for place in self.places.tolist())
 
     @property
     def iloc(self) -> Indexer[Volume, VolumeCollection]:
@@ -165,7 +172,7 @@ class VolumeCollection:
     @cached_property
     def _at(self) -> dict[int, int]:
         """Position here by place in the store."""
-        return {place: position for position, place in enumerate(self._places.tolist())}
+        return {place: position for position, place in enumerate(self.places.tolist())}
 
     def _find(self, key: str) -> int:
         index = self._index

@@ -54,7 +54,7 @@ def _heading(store: RadiObject) -> list[str]:
 
 
 def _row(collection: VolumeCollection) -> tuple[str, ...]:
-    index, places = collection.snapshot.index(collection.name), collection._places
+    index, places = collection.snapshot.index(collection.name), collection.places
     spacings = np.linalg.norm(index.affines[places, :3, :3], axis=1)
     return (
         collection.name,

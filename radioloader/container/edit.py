@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from radioloader.errors import ConfigError, KeyNotFoundError
-from radioloader.ingestion.slots import make_slot, obs_id_of
+from radioloader.ingestion.slots import moved_id
 from radioloader.storage.edits import (
     drop_collection,
     drop_subjects,
@@ -128,8 +128,5 @@ def _moves(now: Snapshot, name: str, new_name: str, people: Mapping[str, str]) -
         person = people.get(subject, subject)
         if person == subject and new_name == name:
             continue
-        plain = obs_id_of(subject, make_slot(name))
-        rest = obs_id.removeprefix(plain)
-        follows = obs_id == plain or (obs_id.startswith(plain) and rest.startswith("_"))
-        moves[obs_id] = (obs_id_of(person, make_slot(new_name)) + rest if follows else obs_id, person)
+        moves[obs_id] = (moved_id(obs_id, subject, name, new_name, person), person)
     return moves

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +14,17 @@ import numpy.typing as npt
 
 from radioloader._checks import as_whole
 from radioloader.config import StorageConfig
+from radioloader.container.changes import Changes, Source, move_into
 from radioloader.container.collection import VolumeCollection
 from radioloader.container.describe import describe_html, describe_text
-from radioloader.container.edit import remove, rename
 from radioloader.container.tables import ObsMeta
 from radioloader.container.views import Indexer, as_places, draw
-from radioloader.errors import ConfigError, KeyNotFoundError
+from radioloader.errors import KeyNotFoundError, ReadError
+from radioloader.ingestion.pipeline import ingest
 from radioloader.storage.problems import Problem, read_problems
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
-from radioloader.storage.vacuum import Vacuumed, vacuum
+from radioloader.storage.store import Store
 from radioloader.storage.versions import At
 
 __all__ = ["RadiObject", "open_store"]
@@ -29,7 +32,7 @@ __all__ = ["RadiObject", "open_store"]
 Places = npt.NDArray[np.int64]
 
 
-class RadiObject:
+class RadiObject(Changes):
     """Subjects of a store, at the version that it had when it was opened, or an older one. Lazy: selecting reads no voxels.
 
     ``store.T1w`` or ``store["T1w"]`` is a collection; ``iloc`` and ``loc`` select subjects and give RadiObjects.
@@ -54,6 +57,80 @@ class RadiObject:
         self._at_older = at is not None
         self._places: Places | None = None
         self._names: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_images(
+        cls,
+        uri: str | os.PathLike[str],
+        images: Mapping[str, Source],
+        *,
+        config: StorageConfig | None = None,
+        **options: Any,
+    ) -> RadiObject:
+        """Ingest files, and open the store: :func:`radioloader.ingest`, whose ``options`` it takes, and :func:`radioloader.open`.
+
+        Subjects that could not be ingested are warned of; :meth:`problems` keeps them.
+
+        Args:
+            uri: The store, which is created where there is none.
+            images: Source of each collection.
+            config: Tiles, compression and access; None takes the process's defaults.
+            options: Of :func:`radioloader.ingest`.
+
+        Raises:
+            The errors of :func:`radioloader.ingest`.
+        """
+        report = ingest(uri, images, config=config, **options)
+        if not report.ok:
+            warnings.warn(str(report), stacklevel=2)
+        return cls(uri, config=config)
+
+    from_niftis = from_dicoms = from_images
+
+    @classmethod
+    def from_volume_collections(
+        cls,
+        uri: str | os.PathLike[str],
+        collections: Mapping[str, VolumeCollection],
+        *,
+        workers: int | None = None,
+        executor: Executor | None = None,
+        message: str | None = None,
+        progress: bool = False,
+        config: StorageConfig | None = None,
+    ) -> RadiObject:
+        """Make a store of collections, or selections of them, of one store or several; subjects' own columns come with them.
+
+        Args:
+            uri: The store, which is created where there is none.
+            collections: The volumes by the name that the collection gets.
+            workers: Processes; None takes the cores that this process may use.
+            executor: Runs the subjects instead of processes of our own.
+            message: What :meth:`history` says of it.
+            progress: Show a progress bar on stderr.
+            config: Access to the store; None takes the process's defaults.
+
+        Raises:
+            ConfigError, CatalogError: What comes does not fit what is there, or with each other.
+            ReadError: A volume could not be read.
+            StoreLockedError, StoreWriteError: The store cannot be written.
+        """
+        subjects = dict.fromkeys(subject for one in collections.values() for subject in one.obs_subject_ids)
+        snapshots = {id(one.snapshot): one.snapshot for one in collections.values()}
+        report = move_into(
+            Store.open_or_create(uri, config=config),
+            collections,
+            subjects=list(subjects),
+            snapshots=list(snapshots.values()),
+            workers=workers,
+            executor=executor,
+            message=message,
+            what="made of",
+            progress=progress,
+        )
+        if not report.ok:
+            raise ReadError(f"not all could be read; the others are in the store: {report}")
+        return cls(uri, config=config)
 
     def _view(self, *, places: Places | None = None, names: tuple[str, ...] | None = None) -> RadiObject:
         """A selection of subjects (places among those of the store), or of collections."""
@@ -215,103 +292,6 @@ class RadiObject:
     def describe(self) -> str:
         """What is inside, in a few lines: subjects and their columns, collections with kind, number, dtype, shapes and spacings."""
         return describe_text(self)
-
-    def refresh(self) -> RadiObject:
-        """Show the newest version from now on, and return this object. Selections that were made before go on showing theirs."""
-        self._check_whole("refresh")
-        self.snapshot = Snapshot(self.snapshot.store)
-        return self
-
-    def remove(
-        self,
-        subjects: str | Iterable[str] = (),
-        *,
-        collections: str | Iterable[str] = (),
-        volumes: Mapping[str, str | Iterable[str]] | None = None,
-        message: str | None = None,
-    ) -> int:
-        """Remove subjects with all their volumes, whole collections, or single volumes; all at once, in one commit.
-
-        Older versions keep them (``at=``), and with those the voxels stay on disk until :meth:`vacuum` is told to forget these versions.
-
-        Args:
-            subjects: Their ids.
-            collections: Names of collections.
-            volumes: Ids of volumes by collection.
-            message: What :meth:`history` says of it; None: a text that counts what went.
-
-        Returns:
-            The version, which this object shows from now on.
-
-        Raises:
-            KeyNotFoundError: One of them is not there; nothing is removed then.
-            ConfigError: This is a selection, or an older version.
-            StoreLockedError, StoreWriteError: The store cannot be written.
-        """
-        self._check_whole("remove")
-        remove(self.snapshot.store, subjects, collections, volumes or {}, message)
-        return self.refresh().version
-
-    def rename(
-        self,
-        *,
-        collections: Mapping[str, str] | None = None,
-        subjects: Mapping[str, str] | None = None,
-        message: str | None = None,
-    ) -> int:
-        """Call collections or subjects otherwise, in one commit. Ids of their volumes (``<subject>_<collection>``) change with them, and
-        with those the random draws of datasets, which go by ids.
-
-        Args:
-            collections: New name by name.
-            subjects: New id by id.
-            message: What :meth:`history` says of it; None: a text with the names.
-
-        Returns:
-            The version, which this object shows from now on.
-
-        Raises:
-            KeyNotFoundError: One of them is not there; nothing is renamed then.
-            ConfigError: A new name is taken, or a collection was computed from others; or this is a selection, or an older version.
-            StoreLockedError, StoreWriteError: The store cannot be written.
-        """
-        self._check_whole("rename")
-        rename(self.snapshot.store, collections or {}, subjects or {}, message)
-        return self.refresh().version
-
-    def vacuum(self, *, keep: int | None = None, message: str | None = None) -> Vacuumed:
-        """Remove from disk what no version needs: what killed writers left, and what only versions had that are given up.
-
-        Rows of tables stay: ids and columns of removed subjects can still be found in the files. To be rid of them, too, write what is
-        left into a new store.
-
-        Args:
-            keep: How many of the newest versions can be opened afterwards; older ones are given up, and the voxels that only they had
-                are gone for good. None keeps all of them.
-            message: What :meth:`history` says where versions are given up.
-
-        Returns:
-            What was removed.
-
-        Raises:
-            ConfigError: ``keep`` is no whole number of at least 1; or this is a selection, or an older version.
-            StoreLockedError, StoreWriteError: The store cannot be written.
-        """
-        self._check_whole("vacuum")
-        done = vacuum(self.snapshot.store, keep=keep, message=message)
-        self.refresh()
-        return done
-
-    def _check_whole(self, what: str) -> None:
-        if self.is_view:
-            raise ConfigError(
-                f"{what} is for a whole store, and this is a selection of {self.uri}; open the store, and name what is meant, such as "
-                "store.remove(selection.obs_subject_ids)"
-            )
-        if self._at_older:
-            raise ConfigError(
-                f"{what} is for the newest version, and this is {self.uri} at version {self.version}; open it without at="
-            )
 
     def history(self) -> list[dict[str, Any]]:
         """The store's commits, oldest first: ``version``, ``time`` (seconds since 1970), ``message``, ``changes``."""

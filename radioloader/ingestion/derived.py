@@ -16,7 +16,7 @@ import tiledb
 from radioloader.config import StorageConfig
 from radioloader.formats.nifti import make_header
 from radioloader.geometry import axcodes, spacing
-from radioloader.ingestion.statistics import foreground, occupied, statistics
+from radioloader.ingestion.statistics import empty_value, foreground, occupied, statistics
 from radioloader.ingestion.subject import recipe_of
 from radioloader.storage.catalog import (
     COLLECTION_TABLES,
@@ -91,7 +91,9 @@ def write_derived(
     config: StorageConfig,
     kind: str = "image",
     slope: float = 1.0,
+    intercept: float = 0.0,
     grid: SourceGrid | None = None,
+    on_disk: str | None = None,
 ) -> DerivedVolume:
     """Write the voxels of a volume.
 
@@ -107,18 +109,24 @@ def write_derived(
         config: Tiles, filters, access.
         kind: ``"image"`` or ``"label"``, which gets a foreground index.
         slope: Multiplied to the stored values.
+        intercept: Added after that.
         grid: The file's that it comes from; None: nobody knows.
+        on_disk: Id of the collection; None: the one that goes with its name.
 
     Raises:
         StoreWriteError: No permission, no space, or the object store refused.
         FormatError: The dtype cannot be stored.
     """
     codes = axcodes(affine)
-    numbers = statistics(voxels, slope, 0.0)
+    numbers = statistics(voxels, slope, intercept)
     content_hash = hashlib.sha256(np.ascontiguousarray(voxels).data).hexdigest()
-    index = foreground(voxels, bytes.fromhex(content_hash), slope=slope) if kind == "label" else []
+    index = []
+    if kind == "label":
+        index = foreground(voxels, bytes.fromhex(content_hash), slope=slope, intercept=intercept)
     owner = f"subject {subject!r}, collection {collection!r}"
-    uri = write_volume(store.collection_uri(collection_id(collection)), voxels, codes=codes, config=config, owner=owner)
+    place = store.collection_uri(collection_id(collection) if on_disk is None else on_disk)
+    uri = write_volume(place, voxels, codes=codes, config=config, owner=owner)
+    empty = empty_value(kind, numbers, voxels.dtype, slope, intercept)
     row = obs_row(
         obs_id=obs_id,
         obs_subject_id=subject,
@@ -126,7 +134,7 @@ def write_derived(
         shape=voxels.shape,
         dtype=voxels.dtype.name,
         slope=slope,
-        intercept=0.0,
+        intercept=intercept,
         affine=affine,
         spacing=spacing(affine),
         axcodes=codes,
@@ -136,7 +144,7 @@ def write_derived(
         source_hash=source_hash,
         content_hash=content_hash,
         recipe=recipe_of(None, config),
-        occupied=pack_occupied(occupied(voxels, 0.0 if kind == "label" else numbers["stat_min"] / slope)),
+        occupied=pack_occupied(occupied(voxels, empty)),
         statistics=numbers,
     )
     return DerivedVolume(collection, row, kind, tuple({"obs_id": obs_id, **found} for found in index))

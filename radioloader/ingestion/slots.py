@@ -5,7 +5,7 @@ A slot is the collection's name, or that and a suffix after a NUL character, whi
 
 from __future__ import annotations
 
-__all__ = ["collection_of", "is_dicom", "make_slot", "obs_id_of", "series_of", "shown", "slot_of"]
+__all__ = ["collection_of", "is_dicom", "make_slot", "moved_id", "obs_id_of", "series_of", "shown", "slot_of"]
 
 
 def make_slot(collection: str, suffix: str = "") -> str:
@@ -21,6 +21,14 @@ def collection_of(slot: str) -> str:
 def obs_id_of(subject: str, slot: str) -> str:
     """The id of the volume in its collection."""
     return f"{subject}_{shown(slot)}"
+
+
+def moved_id(obs_id: str, subject: str, collection: str, new_collection: str, new_subject: str | None = None) -> str:
+    """The id of a volume in another collection, or of another subject; an id that follows no rule of ours stays."""
+    plain = obs_id_of(subject, collection)
+    if obs_id != plain and not obs_id.startswith(f"{plain}_"):
+        return obs_id
+    return obs_id_of(subject if new_subject is None else new_subject, new_collection) + obs_id.removeprefix(plain)
 
 
 def shown(slot: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from radioloader.storage.catalog import FOREGROUND_COORDINATES
 
-__all__ = ["MAX_CLASSES", "Statistics", "foreground", "occupied", "statistics"]
+__all__ = ["MAX_CLASSES", "Statistics", "empty_value", "foreground", "occupied", "statistics"]
 
 _CHUNK = 2**20
 _BLOCK = 2**15
@@ -134,6 +134,13 @@ def statistics(voxels: npt.NDArray[Any], slope: float, intercept: float) -> dict
     for chunk in _chunks(voxels):
         counted.add(chunk)
     return counted.result()
+
+
+def empty_value(kind: str, numbers: Mapping[str, float], dtype: np.dtype[Any], slope: float, intercept: float) -> float:
+    """The stored value of voxels in which there is nothing: class 0 of labels, the lowest value of images."""
+    lowest = numbers["stat_min" if slope > 0 else "stat_max"]
+    value = ((0.0 if kind == "label" else lowest) - intercept) / slope
+    return value if dtype.kind == "f" or not np.isfinite(value) else float(np.rint(value))
 
 
 def occupied(voxels: npt.NDArray[Any], empty: float) -> list[npt.NDArray[np.bool_]]:

@@ -21,9 +21,9 @@ from radioloader.errors import GridMismatchError, RadioloaderError, StoreWriteEr
 from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
 from radioloader.ingestion.classes import whole_numbers
-from radioloader.ingestion.intake import Loaded, Place, VolumeSource
+from radioloader.ingestion.intake import Place, VolumeSource
 from radioloader.ingestion.slots import obs_id_of
-from radioloader.ingestion.statistics import MAX_CLASSES, foreground, occupied
+from radioloader.ingestion.statistics import MAX_CLASSES, empty_value, foreground, occupied
 from radioloader.ingestion.stored import Known
 from radioloader.storage.catalog import obs_row, pack_occupied
 from radioloader.storage.uri import join
@@ -209,17 +209,14 @@ def _ingest_volume(task: SubjectTask, name: str, result: SubjectResult, written:
         source_hash=volume.source_hash,
         content_hash=volume.content_hash,
         recipe=recipe,
-        occupied=pack_occupied(occupied(volume.voxels, _empty_value(target.kind, volume))),
+        occupied=pack_occupied(
+            occupied(
+                volume.voxels, empty_value(target.kind, numbers, volume.voxels.dtype, volume.slope, volume.intercept)
+            )
+        ),
         statistics=numbers,
         **volume.columns,
     )
-
-
-def _empty_value(kind: str, volume: Loaded) -> float:
-    """The stored value of voxels in which there is nothing: class 0 of labels, the lowest value of images."""
-    lowest = volume.statistics["stat_min" if volume.slope > 0 else "stat_max"]
-    value = ((0.0 if kind == "label" else lowest) - volume.intercept) / volume.slope
-    return value if volume.voxels.dtype.kind == "f" or not np.isfinite(value) else float(np.rint(value))
 
 
 def _check_grids(task: SubjectTask, headers: Mapping[str, Place]) -> list[str]:

@@ -40,7 +40,7 @@ def content(store: rl.RadiObject) -> dict[str, Any]:
             places, classes, voxels = class_voxels(store.snapshot.store, store.snapshot.index(name))
             found[f"{name} index"] = {
                 obs_id: list(zip(classes[places == at].tolist(), voxels[places == at].tolist(), strict=True))
-                for at, obs_id in enumerate(collection.obs_ids)
+                for at, obs_id in zip(collection.places, collection.obs_ids, strict=True)
             }
     return found
 
