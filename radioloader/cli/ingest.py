@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -144,7 +144,8 @@ def ingest(
 
     radioloader ingest cohort --image "T1w=images/*.nii.gz" --label seg=labels --obs-meta participants.tsv
     """
-    from radioloader.config import WriteConfig, configure
+    from radioloader.cli._write import write_config
+    from radioloader.config import configure
     from radioloader.errors import IngestError
     from radioloader.ingestion.discover import is_label_name
     from radioloader.ingestion.layouts.ingest import check_options, explain_plan, run_plan
@@ -179,9 +180,7 @@ def ingest(
         on_overlap=None if on_overlap == "error" else on_overlap,
         planes=None if planes == "on_slices" else planes,
     )
-    write = WriteConfig.preset(preset, tile=_tile(tile))
-    given: dict[str, Any] = {name: value for name, value in (("codec", codec), ("level", level)) if value is not None}
-    config = configure(write=replace(write, compression=replace(write.compression, **given)))
+    config = configure(write=write_config(tile, preset, codec, level))
     options: dict[str, Any] = {
         "obs_meta": obs_meta,
         "classes": class_names(classes),
@@ -286,21 +285,6 @@ def _structures(values: list[str]) -> dict[str, int] | None:
             raise ConfigError(f"--structure {value!r} is not PATTERN=CLASS, such as --structure 'GTV*=1'")
         structures[pattern] = int(number)
     return structures or None
-
-
-def _tile(value: str) -> Any:
-    from radioloader.config import TileConfig
-
-    if value == "custom":
-        raise ConfigError("--tile custom needs the extents themselves: give them instead, such as --tile 64,64,32")
-    parts = value.split(",")
-    if len(parts) == 1 and not value.isdigit():
-        return TileConfig(orientation=cast(Any, value))
-    try:
-        extents = [int(part) for part in parts]
-    except ValueError:
-        raise ConfigError(f"--tile {value!r} is neither a name nor extents such as 64,64,32") from None
-    return TileConfig(extent=extents[0]) if len(extents) == 1 else TileConfig(custom=cast(Any, tuple(extents)))
 
 
 _NOTES_SHOWN = 20

@@ -16,9 +16,11 @@ from radioloader.cli.export import export
 from radioloader.cli.history import history
 from radioloader.cli.info import info
 from radioloader.cli.ingest import ingest
+from radioloader.cli.materialize import materialize
 from radioloader.cli.report import report
 from radioloader.cli.scan import scan
 from radioloader.cli.show import show
+from radioloader.cli.vacuum import vacuum
 from radioloader.errors import RadioloaderError
 
 __all__ = ["app", "main"]
@@ -38,6 +40,8 @@ app.command()(history)
 app.command()(report)
 app.command()(show)
 app.command()(export)
+app.command()(materialize)
+app.command()(vacuum)
 app.command()(bench)
 app.command()(demo)
 
