@@ -61,7 +61,15 @@ class Model(torch.nn.Module):
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/datasets.md", "docs/distributed.md", "docs/inference.md", "docs/monai.md", "docs/report.md"],
+    [
+        "README.md",
+        "docs/datasets.md",
+        "docs/distributed.md",
+        "docs/inference.md",
+        "docs/monai.md",
+        "docs/radiobject.md",
+        "docs/report.md",
+    ],
 )
 def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(folder, tmp_path / "page")  # what a page writes is not there for the next one
