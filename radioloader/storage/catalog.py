@@ -7,6 +7,7 @@ Opening a store reads these tables and no voxel array. The columns stay columns:
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,32 +140,46 @@ class VolumeIndex:
         subject_ids: (n,) str objects.
         shapes: (n, 4) int64, (X, Y, Z, T); T is 0 for 3D volumes.
         affines: (n, 4, 4) float64, voxel index to RAS mm.
+        all_axcodes: (n,) str objects, axis codes of the volumes as they are stored.
+        commits: (n,) uint64, the commit that wrote each volume.
+        rows: (n,) uint64, each volume's row in the ``obs`` table.
     """
+
+    _PER_VOLUME = (
+        "obs_ids",
+        "subject_ids",
+        "shapes",
+        "affines",
+        "all_axcodes",
+        "commits",
+        "rows",
+        "_dtypes",
+        "_uris",
+        "_slopes",
+        "_intercepts",
+    )
 
     def __init__(self, info: CollectionInfo, uri: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
         self.info = info
         self.uri = uri
         order = np.lexsort((rows["obs_id"].astype(str), rows["obs_subject_id"].astype(str)))
-        self._rows = {name: rows[name][order] for name in [*_INDEX, "commit", "row"]}
-        self.obs_ids = self._rows["obs_id"]
-        self.subject_ids = self._rows["obs_subject_id"]
-        self.shapes: npt.NDArray[np.int64] = np.stack([self._rows[name] for name in _SHAPE], axis=1)
+        # Of 100,000 volumes each byte counts: equal texts are one object, and what is on disk only is kept as bytes.
+        self.obs_ids = rows["obs_id"][order]
+        self.subject_ids, self.all_axcodes, self._dtypes = (
+            _shared(rows[name][order]) for name in ("obs_subject_id", "axcodes", "dtype")
+        )
+        self._uris = np.array([uri.encode() for uri in rows["uri"][order].tolist()], np.bytes_)
+        self._slopes, self._intercepts = rows["slope"][order], rows["intercept"][order]
+        self.commits: npt.NDArray[np.uint64] = rows["commit"][order]
+        self.rows: npt.NDArray[np.uint64] = rows["row"][order]
+        self.shapes: npt.NDArray[np.int64] = np.stack([rows[name][order] for name in _SHAPE], axis=1)
         self.affines: npt.NDArray[np.float64] = np.zeros((len(self), 4, 4))
-        self.affines[:, :3, :] = np.stack([self._rows[name] for name in _AFFINE], axis=1).reshape(-1, 3, 4)
+        for number, name in enumerate(_AFFINE):
+            self.affines[:, number // 4, number % 4] = rows[name][order]
         self.affines[:, 3, 3] = 1.0
 
     def __len__(self) -> int:
-        return len(self._rows["obs_id"])
-
-    @property
-    def commits(self) -> npt.NDArray[np.uint64]:
-        """(n,) uint64, the commit that wrote each volume."""
-        return self._rows["commit"]
-
-    @property
-    def rows(self) -> npt.NDArray[np.uint64]:
-        """(n,) uint64, each volume's row in the ``obs`` table."""
-        return self._rows["row"]
+        return len(self.obs_ids)
 
     @cached_property
     def _by_subject(self) -> dict[str, list[int]]:
@@ -213,49 +228,53 @@ class VolumeIndex:
 
     def axcodes(self, place: int) -> str:
         """Axis codes of the volume as it is stored, such as ``"RAS"``."""
-        return str(self._rows["axcodes"][place])
-
-    @property
-    def all_axcodes(self) -> npt.NDArray[Any]:
-        """(n,) str objects, axis codes of the volumes as they are stored."""
-        return self._rows["axcodes"]
+        return str(self.all_axcodes[place])
 
     def subset(self, places: npt.NDArray[np.int64] | Sequence[int]) -> VolumeIndex:
         """Only the volumes at some places."""
         chosen = np.asarray(places, np.int64)
-        return VolumeIndex(self.info, self.uri, {name: values[chosen] for name, values in self._rows.items()})
+        index = VolumeIndex.__new__(VolumeIndex)
+        index.info, index.uri = self.info, self.uri
+        for name in self._PER_VOLUME:
+            setattr(index, name, getattr(self, name)[chosen])
+        return index
 
     def dtypes(self, places: npt.NDArray[np.int64]) -> list[str]:
         """The distinct stored dtypes of some volumes."""
-        return sorted(set(self._rows["dtype"][places].tolist()))
+        return sorted(set(self._dtypes[places].tolist()))
 
     def columns(self, places: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """What locates some volumes, as arrays without Python objects: ``uri`` (relative to :attr:`uri`), ``obs_id``, ``shape`` (n, 4),
         ``dtype``, ``slope``, ``intercept``."""
-        rows = self._rows
         return {
-            "uri": rows["uri"][places].astype(np.str_),
-            "obs_id": rows["obs_id"][places].astype(np.str_),
+            "uri": self._uris[places].astype(np.str_),
+            "obs_id": self.obs_ids[places].astype(np.str_),
             "shape": self.shapes[places],
-            "dtype": rows["dtype"][places].astype(np.str_),
-            "slope": rows["slope"][places].astype(np.float64),
-            "intercept": rows["intercept"][places].astype(np.float64),
+            "dtype": self._dtypes[places].astype(np.str_),
+            "slope": self._slopes[places].astype(np.float64),
+            "intercept": self._intercepts[places].astype(np.float64),
         }
 
     def ref(self, place: int) -> VolumeRef:
         """Locator of the volume at ``place``."""
-        rows = self._rows
-        shape = tuple(int(n) for n in self.shapes[place])
+        x, y, z, t = self.shapes[place].tolist()
         return VolumeRef(
-            uri=join(self.uri, rows["uri"][place]),
-            shape=shape if shape[3] else shape[:3],
-            dtype=str(rows["dtype"][place]),
-            slope=float(rows["slope"][place]),
-            intercept=float(rows["intercept"][place]),
-            obs_id=str(rows["obs_id"][place]),
-            obs_subject_id=str(rows["obs_subject_id"][place]),
+            uri=join(self.uri, self._uris[place].decode()),
+            shape=(x, y, z, t) if t else (x, y, z),
+            dtype=self._dtypes[place],
+            slope=float(self._slopes[place]),
+            intercept=float(self._intercepts[place]),
+            obs_id=self.obs_ids[place],
+            obs_subject_id=self.subject_ids[place],
             collection=self.info.name,
         )
+
+
+def _shared(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same texts, of which equal ones are one object: also those of other columns and tables."""
+    result = np.empty(len(texts), dtype=object)
+    result[:] = list(map(sys.intern, texts.tolist()))
+    return result
 
 
 def read_index(store: Store, info: CollectionInfo, commits: Commits) -> VolumeIndex:

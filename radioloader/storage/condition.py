@@ -234,7 +234,7 @@ def _evaluate(plan: _Plan, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
     if plan.constant is not None:
         return np.full(rows.shape, plan.constant)
     if plan.condition is not None:
-        found = np.isin(rows, table.read([], where=plan.condition)["row"])
+        found = np.isin(rows, table.rows_where(plan.condition))
         return ~found if plan.complement else found
     masks = [_evaluate(part, table, rows) for part in plan.parts]
     return reduce(np.logical_and if plan.every else np.logical_or, masks)

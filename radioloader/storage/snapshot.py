@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from radioloader.storage.catalog import CollectionInfo, VolumeIndex, read_collec
 from radioloader.storage.condition import Condition
 from radioloader.storage.schema import tile_extents
 from radioloader.storage.store import Store
-from radioloader.storage.table import Commits, newest
+from radioloader.storage.table import Column, Commits, newest
 from radioloader.storage.versions import At, commits_at
 
 __all__ = ["USER_PREFIX", "Snapshot"]
@@ -135,14 +136,19 @@ class Snapshot:
         return self._tiles[name]
 
     @cached_property
-    def _subjects(self) -> dict[str, npt.NDArray[Any]]:
-        return newest(self.store.table("obs_meta").read(["obs_subject_id"]), self.commits, "obs_subject_id")
+    def _subjects(self) -> tuple[list[str], npt.NDArray[np.uint64]]:
+        """The subjects, sorted, and the row of each."""
+        rows = newest(self.store.table("obs_meta").read(["obs_subject_id"]), self.commits, "obs_subject_id")
+        return list(map(sys.intern, rows["obs_subject_id"].tolist())), rows["row"]
 
-    @cached_property
+    @property
     def subject_ids(self) -> list[str]:
         """The subjects, sorted."""
-        subjects: list[str] = self._subjects["obs_subject_id"].tolist()
-        return subjects
+        return self._subjects[0]
+
+    @cached_property
+    def _metadata_table(self) -> dict[str, Column]:
+        return self.store.table("obs_meta").columns()
 
     @cached_property
     def subject_places(self) -> dict[str, int]:
@@ -156,11 +162,12 @@ class Snapshot:
             ConfigError: It cannot be understood, or compares a column with a value of another kind.
             KeyNotFoundError: No such column.
         """
-        table = self.store.table("obs_meta")
-        known = table.columns()
+        known = self._metadata_table
         names = {"obs_subject_id": "obs_subject_id"} | {name: f"{USER_PREFIX}{name}" for name in self.metadata_columns}
         columns = {name: known[stored] for name, stored in names.items()}
-        return Condition(expression, columns, f"obs_meta of {self.store.uri}").rows(table, self._subjects["row"])
+        return Condition(expression, columns, f"obs_meta of {self.store.uri}").rows(
+            self.store.table("obs_meta"), self._subjects[1]
+        )
 
     def volumes_where(self, name: str, expression: str) -> npt.NDArray[np.bool_]:
         """(n,) which volumes of a collection an expression over the columns of its ``obs`` table selects, in the order of :meth:`index`.
@@ -179,7 +186,7 @@ class Snapshot:
         rows = self.store.table("commits").read(["changes"])
         known, _ = self.commits.locate(rows["commit"])
         used = {name for changes in rows["changes"][known].tolist() for name in json.loads(changes).get("columns", [])}
-        names = [name.removeprefix(USER_PREFIX) for name in self.store.table("obs_meta").columns()]
+        names = [name.removeprefix(USER_PREFIX) for name in self._metadata_table]
         return [name for name in names if name in used]
 
     def metadata(self, columns: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:

@@ -218,6 +218,19 @@ class Table:
         Raises:
             ReadError: The table is missing, damaged or out of reach.
         """
+        return self._read(names, ["commit", "deleted"], rows, where)
+
+    def rows_where(self, where: str) -> npt.NDArray[np.uint64]:
+        """Numbers of the rows, committed or not, that fulfil a condition in TileDB's own words.
+
+        Raises:
+            ReadError: The table is missing, damaged or out of reach.
+        """
+        return self._read([], [], None, where)["row"]
+
+    def _read(
+        self, names: Sequence[str] | None, system: list[str], rows: tuple[int, int] | None, where: str | None
+    ) -> dict[str, npt.NDArray[Any]]:
         started = time.monotonic()
         for attempt in range(5):
             try:
@@ -226,7 +239,7 @@ class Table:
                         names = list(_columns_of(array.schema))
                     # Not ``query``: that makes TileDB's default context besides ours, one for each thread.
                     which = slice(None) if rows is None else slice(rows[0], rows[1] + 1)
-                    result = array.subarray(which, attrs=["commit", "deleted", *names], cond=where)
+                    result = array.subarray(which, attrs=[*system, *names], cond=where)
                     return {name: _decode(values) for name, values in result.items()}
             except tiledb.TileDBError as error:
                 # A writer may have consolidated the table between our listing and our reading of its fragments. A server that
