@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import Any
 
-__all__ = ["Kept", "keep", "keeping", "release"]
+__all__ = ["Kept", "keep", "keeping", "release", "trim"]
 
 # malloc.h
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -75,8 +75,13 @@ def release() -> None:
         _holders -= 1
         if _holders == 0:
             _set(_USUAL)
-            if _libc is not None:
-                _libc.malloc_trim(0)
+            trim()
+
+
+def trim() -> None:
+    """Give free memory back to the system now; nothing where the allocator is another than glibc's."""
+    if _libc is not None:
+        _libc.malloc_trim(0)
 
 
 def _set(options: tuple[tuple[int, int], ...]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.errors import KeyNotFoundError
+from radioloader.storage._malloc import trim
 from radioloader.storage.store import Store
 from radioloader.storage.table import Column, Commits, newest
 from radioloader.storage.uri import join
@@ -42,6 +43,7 @@ __all__ = [
 _AFFINE = [f"affine_{row}{column}" for row in range(3) for column in range(4)]
 _SHAPE = ["nx", "ny", "nz", "nt"]
 _SPACING = ["spacing_x", "spacing_y", "spacing_z"]
+_MANY = 20_000
 _STATISTICS = ["stat_min", "stat_max", "stat_mean", "stat_std"]
 
 _INDEX = ["obs_id", "obs_subject_id", "uri", *_SHAPE, "dtype", "slope", "intercept", *_AFFINE, "axcodes"]
@@ -165,12 +167,11 @@ class VolumeIndex:
         order = np.lexsort((rows["obs_id"].astype(str), rows["obs_subject_id"].astype(str)))
         # Of 100,000 volumes each byte counts: equal texts are one object, and what is on disk only is kept as bytes.
         self.obs_ids = rows["obs_id"][order]
-        self.subject_ids, self.all_axcodes, self._dtypes = (
-            _shared(rows[name][order]) for name in ("obs_subject_id", "axcodes", "dtype")
-        )
+        self.subject_ids = _shared(rows["obs_subject_id"][order])
+        self.all_axcodes, self._dtypes = (_once(_shared(rows[name][order])) for name in ("axcodes", "dtype"))
         self._uris = np.array([uri.encode() for uri in rows["uri"][order].tolist()], np.bytes_)
-        self._slopes, self._intercepts = rows["slope"][order], rows["intercept"][order]
-        self.commits: npt.NDArray[np.uint64] = rows["commit"][order]
+        self._slopes, self._intercepts = _once(rows["slope"][order]), _once(rows["intercept"][order])
+        self.commits: npt.NDArray[np.uint64] = _once(rows["commit"][order])
         self.rows: npt.NDArray[np.uint64] = rows["row"][order]
         self.shapes: npt.NDArray[np.int64] = np.stack([rows[name][order] for name in _SHAPE], axis=1)
         self.affines: npt.NDArray[np.float64] = np.zeros((len(self), 4, 4))
@@ -277,10 +278,20 @@ def _shared(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return result
 
 
+def _once(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same values, held once where all are equal."""
+    same = len(values) > 1 and bool((values == values[0]).all())
+    return np.broadcast_to(values[:1].copy(), values.shape) if same else values
+
+
 def read_index(store: Store, info: CollectionInfo, commits: Commits) -> VolumeIndex:
     """The volumes of a collection at a version."""
     rows = newest(store.table("c", info.id, "obs").read(_INDEX), commits, "obs_id")
-    return VolumeIndex(info, store.collection_uri(info.id), rows)
+    index = VolumeIndex(info, store.collection_uri(info.id), rows)
+    if len(index) >= _MANY:
+        del rows
+        trim()  # what TileDB read into is as large as the index
+    return index
 
 
 def pack_occupied(masks: Sequence[npt.NDArray[np.bool_]]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,9 @@ __all__ = ["USER_PREFIX", "Snapshot"]
 
 USER_PREFIX = "user."
 """Put before users' column names on disk, so that they never meet the system's."""
+
+
+_open: weakref.WeakValueDictionary[tuple[int, str, StorageConfig], Snapshot] = weakref.WeakValueDictionary()
 
 
 class Snapshot:
@@ -50,9 +54,16 @@ class Snapshot:
         cls, uri: str | os.PathLike[str], *, config: StorageConfig | None = None, at: At | None = None
     ) -> Snapshot:
         """The newest version of the store at ``uri``, or that of ``at``; see :meth:`Store.open` and
-        :func:`~radioloader.storage.versions.commits_at`."""
+        :func:`~radioloader.storage.versions.commits_at`. One of the same version that is open already in this process is taken again: what
+        it has read need not be read again by everyone who opens the store for one subject."""
         store = Store.open(uri, config=config)
-        return cls(store, commits_at(store, at))
+        commits = commits_at(store, at)
+        key = (os.getpid(), store.uri, store.config)
+        known = _open.get(key)
+        if known is not None and np.array_equal(known.commits.ids, commits.ids):
+            return known
+        snapshot = _open[key] = cls(store, commits)
+        return snapshot
 
     def __getstate__(self) -> dict[str, Any]:
         return {"store": self.store, "commits": self.commits}
