@@ -297,7 +297,7 @@ def test_any_damage_of_the_data_is_tiledbs_to_report(
     (data,) = Path(ref.uri).glob("__fragments/*/a0.tdb")
     content, random, failed = data.read_bytes(), np.random.default_rng(5), 0
     starts = _fragment.open_fragment(ref.uri, context).offsets
-    for number in range(counts(150, 5000)):
+    for number in range(counts(50, 5000)):
         changed = bytearray(content)
         begin = int(starts[number % (len(starts) - 1)])
         at = begin + int(random.integers(0, 60 if number % 3 else len(content) - begin))
