@@ -101,3 +101,15 @@ def zoo(write_image: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
         report = rl.ingest(stores[name], {"image": files}, orientation=orientation, workers=1, config=config)
         assert report.ok, str(report)
     return Zoo(files, stores)
+
+
+@pytest.fixture(scope="module")
+def stores(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store that is changed, of the subjects 5 and 6; one that subjects come from: 1 to 6, with others of the ids 5 and 6."""
+    root = tmp_path_factory.mktemp("kill")
+    for name, seed in (("base", 1), ("more", 2)):
+        cohort = make_cohort(root / name / "files", subjects=6, shape=(14, 14, 14), seed=seed)
+        sources = {"T1w": cohort / "images", "seg": cohort / "labels"}
+        rl.ingest(root / name / "all", sources, obs_meta=cohort / "participants.tsv", workers=1)
+    rl.open(root / "base" / "all").iloc[4:].materialize(root / "base" / "store", workers=1)
+    return root / "base" / "store", root / "more" / "all"

@@ -15,9 +15,9 @@ import pytest
 
 import radioloader as rl
 from radioloader.errors import ConfigError, KeyNotFoundError, ReadError, StoreLockedError
-from radioloader.storage.foreground import class_voxels
 from radioloader.storage.store import Store
 from radioloader.storage.vacuum import vacuum
+from tests.container.content import content
 
 
 @pytest.fixture
@@ -25,24 +25,6 @@ def store(store_uri: str, tmp_path: Path) -> rl.RadiObject:
     """Four subjects, T1w and seg, with age, sex and score."""
     shutil.copytree(store_uri, tmp_path / "s")
     return rl.open(tmp_path / "s")
-
-
-def content(store: rl.RadiObject) -> dict[str, Any]:
-    """All of a store that a user can see."""
-    found: dict[str, Any] = {
-        "subjects": store.obs_subject_ids,
-        "columns": store.obs_meta.columns,
-        "meta": store.obs_meta.read().astype(object).where(store.obs_meta.read().notna(), None).to_numpy().tolist(),
-    }
-    for name, collection in store.collections.items():
-        found[name] = {volume.obs_id: (volume.obs_subject_id, volume.to_numpy().tobytes()) for volume in collection}
-        if collection.kind == "label":
-            places, classes, voxels = class_voxels(store.snapshot.store, store.snapshot.index(name))
-            found[f"{name} index"] = {
-                obs_id: list(zip(classes[places == at].tolist(), voxels[places == at].tolist(), strict=True))
-                for at, obs_id in zip(collection.places, collection.obs_ids, strict=True)
-            }
-    return found
 
 
 def arrays(store: rl.RadiObject, name: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import random
@@ -20,7 +19,7 @@ import pytest
 import radioloader as rl
 from radioloader.errors import NotAStoreError, StoreNotFoundError
 from radioloader.storage.vacuum import vacuum
-from tests.container.test_edit import content
+from tests.container.content import digest
 
 Paths = tuple[Path, Path, Path]
 
@@ -51,26 +50,9 @@ STEPS: list[Callable[[Paths], object]] = [
 ]
 
 
-def _digest(store: rl.RadiObject) -> str:
-    found = content(store)
-    return hashlib.sha256(repr({name: found[name] for name in sorted(found)}).encode()).hexdigest()
-
-
 def _run(paths: Paths, step: int, ready: Any) -> None:
     ready.set()
     STEPS[step](paths)
-
-
-@pytest.fixture(scope="module")
-def stores(make_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A store that is changed, of the subjects 5 and 6; one that subjects come from: 1 to 6, with others of the ids 5 and 6."""
-    root = tmp_path_factory.mktemp("kill")
-    for name, seed in (("base", 1), ("more", 2)):
-        cohort = make_cohort(root / name / "files", subjects=6, shape=(14, 14, 14), seed=seed)
-        sources = {"T1w": cohort / "images", "seg": cohort / "labels"}
-        rl.ingest(root / name / "all", sources, obs_meta=cohort / "participants.tsv", workers=1)
-    rl.open(root / "base" / "all").iloc[4:].materialize(root / "base" / "store", workers=1)
-    return root / "base" / "store", root / "more" / "all"
 
 
 @dataclass(frozen=True)
@@ -100,13 +82,13 @@ def steps(stores: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     for number, step in enumerate(STEPS):
         shutil.copytree(paths[0], root / f"before-{number}")
         before = rl.open(paths[0])
-        was = before.version, _digest(before)
+        was = before.version, digest(before)
         started = time.monotonic()
         step(paths)
         seconds = time.monotonic() - started
         after = rl.open(paths[0])
-        found.append(Before(root / f"before-{number}", (was[0], after.version), (was[1], _digest(after)), seconds))
-    return found, _digest(rl.open(paths[2]))
+        found.append(Before(root / f"before-{number}", (was[0], after.version), (was[1], digest(after)), seconds))
+    return found, digest(rl.open(paths[2]))
 
 
 def test_kill_9_at_random_moments(
@@ -136,20 +118,20 @@ def test_kill_9_at_random_moments(
         assert store.version in step.versions, where
         done.append(store.version == step.versions[1])
         expected = step.digests[store.version == step.versions[1]]
-        assert _digest(store) == expected, where
+        assert digest(store) == expected, where
         # What was left can be removed, and nothing else goes with it.
         vacuum(store.snapshot.store, keep=None, grace_s=0.0)
-        assert _digest(rl.open(paths[0])) == expected, where
+        assert digest(rl.open(paths[0])) == expected, where
         _check_files(store)
         # The same command goes on where it stopped.
         if STEPS[number] is _copy:
             with suppress(StoreNotFoundError, NotAStoreError):
                 rl.open(paths[2])
             _copy(paths)
-            assert _digest(rl.open(paths[2])) == steps[1], where
+            assert digest(rl.open(paths[2])) == steps[1], where
         elif not done[-1]:
             STEPS[number](paths)
-            assert _digest(rl.open(paths[0])) == step.digests[1], where
+            assert digest(rl.open(paths[0])) == step.digests[1], where
         shutil.rmtree(paths[0])
         shutil.rmtree(paths[2], ignore_errors=True)
     assert 0 < sum(done) < len(done)

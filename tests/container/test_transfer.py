@@ -20,7 +20,7 @@ from radioloader.errors import CatalogError, ConfigError
 from radioloader.geometry import axcodes
 from radioloader.ingestion.statistics import foreground
 from radioloader.storage.catalog import occupied_slices
-from tests.container.test_edit import content
+from tests.container.content import content
 
 
 @pytest.fixture(scope="module")
