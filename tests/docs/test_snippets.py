@@ -69,6 +69,7 @@ class Model(torch.nn.Module):
         "docs/monai.md",
         "docs/radiobject.md",
         "docs/report.md",
+        "docs/scaling.md",
     ],
 )
 def test_snippets(page: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
