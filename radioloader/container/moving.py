@@ -42,6 +42,7 @@ class Move:
         affine: (4, 4) float64, voxel index to RAS mm.
         row: Its row in the ``obs`` table, under the id that it is to have.
         recipe: That of what is written.
+        config: Access to where the volume lies.
     """
 
     collection: str
@@ -51,6 +52,7 @@ class Move:
     affine: npt.NDArray[np.float64]
     row: Mapping[str, Any]
     recipe: str
+    config: StorageConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,12 @@ class MoveTask:
         moves: Its volumes.
         recast: What is done to them.
         store: Where they go.
-        source_config: Access to where they come from.
     """
 
     subject: str
     moves: tuple[Move, ...]
     recast: Recast
     store: Store
-    source_config: StorageConfig
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ def _copied(task: MoveTask, move: Move) -> tuple[dict[str, Any], list[dict[str, 
     copy_array(
         move.ref.uri,
         target,
-        source_config=task.source_config,
+        source_config=move.config,
         config=task.store.config,
         owner=move.ref.describe(),
     )
@@ -142,7 +142,7 @@ def _rewritten(task: MoveTask, move: Move) -> tuple[dict[str, Any], list[dict[st
     inner = recast.inner(ref.shape)
     if inner is None:
         raise ConfigError(f"the crop lies beside {ref.describe()}, whose shape is {ref.shape}")
-    with VolumeReader(task.source_config) as reader:
+    with VolumeReader(move.config) as reader:
         voxels = reader.read(dataclasses.replace(ref, slope=1.0, intercept=0.0), inner)
     voxels = np.moveaxis(voxels, 0, 3) if len(ref.shape) == 4 else voxels
     voxels, affine = recast.apply(voxels, move.affine, inner.start, nearest=move.kind == "label")

@@ -180,13 +180,14 @@ class _Transfer:
                 f"{self._target.uri} has something else already: {conflicts[0]}{more}; nothing was written. Replace it (replace=True), or "
                 "rename or remove what is there"
             )
-        sources = {collection.snapshot.store.config for collection in self._sources.values()}
-        config = next(iter(sources)) if sources else self._target.config
         for subject, wanted in moves.items():
             if wanted or subject in self._metadata:
-                self._tasks.append(MoveTask(subject, tuple(wanted), self._recast, self._target, config))
+                self._tasks.append(MoveTask(subject, tuple(wanted), self._recast, self._target))
             else:
                 self.skipped += 1
+        if self._metadata:
+            # Before voxels are written: a column of another kind is an error. It shows with the first commit that uses it.
+            self._target.table("obs_meta").add_columns(list(self._columns.values()))
 
     def _moves(
         self, name: str, collection: VolumeCollection, subjects: Mapping[str, Any], conflicts: list[str]
@@ -199,7 +200,7 @@ class _Transfer:
             noted = self._now.details(name, ["content_hash", "recipe"])
             pairs = zip(noted["content_hash"].tolist(), noted["recipe"].tolist(), strict=True)
             there = dict(zip(self._now.index(name).obs_ids.tolist(), pairs, strict=True))
-        for place in collection.places.tolist():
+        for place in dict.fromkeys(collection.places.tolist()):  # one may be chosen twice
             ref = index.ref(place)
             if ref.obs_subject_id not in subjects:
                 continue
@@ -213,7 +214,7 @@ class _Transfer:
                 if content and (self._recast.keeps_arrays or known[1] == recipe):
                     continue
                 conflicts.append(f"volume {obs_id!r} of collection {name!r}")
-            yield Move(name, info.kind, info.id, ref, index.affines[place], row, recipe)
+            yield Move(name, info.kind, info.id, ref, index.affines[place], row, recipe, snapshot.store.config)
 
     def _recipe(self, row: Mapping[str, Any]) -> str:
         old = json.loads(row["recipe"])
@@ -296,7 +297,6 @@ class _Transfer:
             columns = list(self._columns) if rows else []
             if rows:
                 table = self._target.table("obs_meta")
-                table.add_columns(list(self._columns.values()))
                 self._transaction.append(
                     table, columns_of([{"obs_subject_id": subject, **row} for subject, row in rows.items()])
                 )

@@ -195,6 +195,13 @@ def test_appending_one_after_the_other_gives_the_whole(store: rl.RadiObject, tmp
     assert grown.history()[-1]["message"] == "appended 4 volumes of 2 subjects"
 
 
+def test_a_subject_that_is_chosen_twice_comes_once(store: rl.RadiObject, tmp_path: Path) -> None:
+    report = store.iloc[[1, 0, 1]].materialize(tmp_path / "s", workers=1)
+    assert (report.subjects, report.volumes) == (2, 4)
+    assert content(rl.open(tmp_path / "s")) == content(store.head(2))
+    assert len(list((tmp_path / "s").glob("c/*/volumes/*/__schema"))) == 4
+
+
 def test_collections_may_come_one_by_one(store: rl.RadiObject, tmp_path: Path) -> None:
     store.select_collections("seg").materialize(tmp_path / "s", workers=1)
     grown = rl.open(tmp_path / "s")
