@@ -47,6 +47,7 @@ _EXPORTS = {
     "StorageConfig": "config",
     "TileAlignedPositions": "samplers.positions",
     "TileConfig": "config",
+    "TransferReport": "container.transfer",
     "UniformPositions": "samplers.positions",
     "Volume": "container.volume",
     "VolumeCollection": "container.collection",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from radioloader.container.collection import VolumeCollection as VolumeCollection
     from radioloader.container.radiobject import RadiObject as RadiObject
     from radioloader.container.radiobject import open_store
+    from radioloader.container.transfer import TransferReport as TransferReport
     from radioloader.container.volume import Volume as Volume
     from radioloader.datasets.collate import collate as collate
     from radioloader.datasets.factory import create_distributed_dataloader as create_distributed_dataloader

@@ -84,6 +84,8 @@ class Indexer(Generic[One, Many]):
 def draw(size: int, n: int, seed: int | None) -> list[int]:
     """``n`` different places of ``size`` at random, ascending; all, where there are no more."""
     count = min(as_whole(n, "n", minimum=0), size)
+    if seed is not None:
+        as_whole(seed, "seed", minimum=0)
     return sorted(np.random.default_rng(seed).choice(size, count, replace=False).tolist())
 
 

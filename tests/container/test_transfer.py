@@ -15,7 +15,6 @@ import pytest
 import scipy.ndimage
 
 import radioloader as rl
-from radioloader.container.transfer import TransferReport
 from radioloader.errors import CatalogError, ConfigError
 from radioloader.geometry import axcodes
 from radioloader.ingestion.statistics import foreground
@@ -188,7 +187,7 @@ def test_appending_one_after_the_other_gives_the_whole(store: rl.RadiObject, tmp
     grown = rl.open(tmp_path / "s")
     before = content(grown)
     report = grown.append(store.iloc[:3], workers=1)
-    assert isinstance(report, TransferReport)
+    assert isinstance(report, rl.TransferReport)
     assert (report.subjects, report.volumes, report.skipped, grown.version) == (2, 4, 1, 2)
     assert content(grown) == content(store)
     assert content(rl.open(tmp_path / "s", at=1)) == before
@@ -223,7 +222,7 @@ def test_what_differs_is_an_error_or_replaced(store: rl.RadiObject, make_cohort:
         mine.append(theirs, workers=1)
     assert (mine.version, content(rl.open(mine.uri))) == (1, before)
     report = mine.replace(theirs, workers=1)
-    assert isinstance(report, TransferReport)
+    assert isinstance(report, rl.TransferReport)
     assert (report.subjects, report.volumes) == (2, 2), "labels are the same"
     after = content(mine)
     assert after["T1w"] == before["T1w"] | content(theirs)["T1w"]

@@ -42,6 +42,8 @@ def test_head_tail_sample(store: rl.RadiObject) -> None:
     assert {tuple(ids(store.sample(2, seed=seed))) for seed in range(40)} == {
         (IDS[a][-2:], IDS[b][-2:]) for a in range(4) for b in range(a + 1, 4)
     }
+    with pytest.raises(ConfigError, match="seed='x' must be a whole number of at least 0"):
+        store.sample(2, seed="x")  # type: ignore[arg-type]
     for method in (store.head, store.tail, store.sample, store.T1w.head, store.T1w.tail, store.T1w.sample):
         with pytest.raises(ConfigError, match="n=-1 must be a whole number of at least 0"):
             method(-1)
