@@ -6,12 +6,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from radioloader._checks import as_whole
 from radioloader._progress import Bar
 from radioloader.config import StorageConfig, WriteConfig, available_cores
 from radioloader.container.edit import remove, rename
+from radioloader.container.putting import NewVolumes, are_volumes, as_kinds, put_volumes
 from radioloader.container.recast import Recast
 from radioloader.container.transfer import TransferReport, transfer
 from radioloader.errors import ConfigError
@@ -59,7 +60,7 @@ class Changes(ABC):
 
     def append(
         self,
-        source: RadiObject | Mapping[str, Source],
+        source: RadiObject | Mapping[str, Source] | Mapping[str, NewVolumes],
         *,
         replace: bool = False,
         workers: int | None = None,
@@ -68,7 +69,7 @@ class Changes(ABC):
         progress: bool = False,
         **options: Any,
     ) -> TransferReport | IngestReport:
-        """Add the subjects of another store, or of a selection of one; or files.
+        """Add the subjects of another store, or of a selection of one; or files; or arrays.
 
         What is there already with the same content is skipped; a subject that is there may get volumes that it lacks. Subjects' own columns
         come with them. Whole subjects become visible as they are done; the same call continues one that was stopped. This object shows the
@@ -76,14 +77,15 @@ class Changes(ABC):
 
         Args:
             source: A store or a selection, whose volumes are copied as they are stored; or sources of files by collection, which are
-                ingested (:func:`radioloader.ingest`, whose other arguments are taken as well).
+                ingested (:func:`radioloader.ingest`, whose other arguments are taken as well); or volumes by collection, as
+                :meth:`Volume.from_numpy` makes them.
             replace: Whether a volume or a value that is there with other content is replaced; else that is an error, and nothing is
-                written. Files that changed always replace what was ingested of them.
+                written. Files that changed always replace what was ingested of them, and new volumes those of the same subject.
             workers: Processes; None takes the cores that this process may use.
             executor: Runs the subjects instead of processes of our own (``concurrent.futures``, dask's ``get_executor()``).
             message: What :meth:`history` says of it; for stores.
             progress: Show a progress bar on stderr.
-            options: Of :func:`radioloader.ingest`; for files.
+            options: Of :func:`radioloader.ingest`; for files. ``labels`` also for arrays.
 
         Returns:
             What came in, what was skipped, and what failed, and why.
@@ -110,11 +112,17 @@ class Changes(ABC):
                 what="replaced with" if replace else "appended",
                 progress=progress,
             )
+        elif isinstance(source, Mapping) and are_volumes(source):
+            given = as_kinds(source, options.pop("labels", None))
+            if replace or message is not None or options:
+                raise ConfigError("append takes labels=, workers= and executor= for new volumes, and nothing else")
+            report = put_volumes(self.snapshot.store, source, given, workers=workers, executor=executor)
         elif isinstance(source, Mapping):
             if replace or message is not None:
                 raise ConfigError("append takes replace= and message= for a store, and not for files")
             options.setdefault("config", self.snapshot.store.config)
-            report = ingest(self.uri, source, workers=workers, executor=executor, progress=progress, **options)
+            files = cast("Mapping[str, Source]", source)
+            report = ingest(self.uri, files, workers=workers, executor=executor, progress=progress, **options)
         else:
             raise ConfigError(
                 f"append takes a store (radioloader.open(...)), a selection of one, or sources of files by collection, got "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from functools import cached_property
 from typing import Any
 
@@ -10,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader._checks import as_whole
+from radioloader.config import StorageConfig
 from radioloader.container.describe import collection_html
+from radioloader.container.putting import NewVolumes, as_kinds, put_volumes
 from radioloader.container.tables import Obs
 from radioloader.container.views import Indexer, as_places, draw
 from radioloader.container.volume import Volume
-from radioloader.errors import KeyNotFoundError
+from radioloader.errors import ConfigError, KeyNotFoundError
+from radioloader.formats.orientation import check_orientation
 from radioloader.storage.catalog import CollectionInfo
 from radioloader.storage.reader import VolumeReader
 from radioloader.storage.snapshot import Snapshot
+from radioloader.storage.store import Store
 
 __all__ = ["VolumeCollection"]
 
@@ -37,6 +43,47 @@ class VolumeCollection:
         self._reader = reader
         self._index = snapshot.index(name)
         self._chosen = places
+
+    @classmethod
+    def from_volumes(
+        cls,
+        uri: str | os.PathLike[str],
+        name: str,
+        volumes: NewVolumes,
+        *,
+        kind: str | None = None,
+        orientation: str | None = None,
+        workers: int | None = None,
+        executor: Executor | None = None,
+        config: StorageConfig | None = None,
+    ) -> VolumeCollection:
+        """Put arrays and files into a collection of a store, several at once. What is there already with the same content is skipped.
+
+        Args:
+            uri: The store, which is created where there is none.
+            name: The collection.
+            volumes: Of :meth:`Volume.from_numpy` and its relatives; a mapping says the subject of each.
+            kind: ``"image"`` or ``"label"``; None goes by the name (``seg``, ``label``, ``mask``, ...).
+            orientation: Axis codes such as ``"RAS"`` that voxels are turned to.
+            workers: Of arrays threads, of files processes; None takes the cores that this process may use.
+            executor: Runs them instead.
+            config: Tiles, compression and access; None takes the process's defaults.
+
+        Returns:
+            The collection, whole.
+
+        Raises:
+            ConfigError: A volume has no subject, or two have the same place; ``kind`` is none.
+            IngestError: Some could not be written; the others are in the store.
+            StoreLockedError, StoreWriteError: The store cannot be written.
+        """
+        found = as_kinds([name], None)[name] if kind is None else kind
+        if found not in ("image", "label"):
+            raise ConfigError(f"kind={kind!r} is not 'image' or 'label'")
+        turned = None if orientation is None else check_orientation(orientation)
+        store = Store.open_or_create(uri, config=config)
+        put_volumes(store, {name: volumes}, {name: found}, workers=workers, executor=executor, orientation=turned)
+        return cls(Snapshot(store), name, VolumeReader(store.config))
 
     @property
     def places(self) -> npt.NDArray[np.int64]:

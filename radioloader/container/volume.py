@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from radioloader.config import SliceOrientation
+from radioloader.container.new_volume import NewVolume, from_dicom, from_nifti, from_numpy
 from radioloader.container.resample import resample
 from radioloader.container.voxels import Voxels
 from radioloader.errors import ConfigError, ShapeError
 from radioloader.formats.dicom.geometry import Verdict
 from radioloader.formats.dicom.origin import DicomOrigin
+from radioloader.formats.dicom.volumes import Policy
 from radioloader.formats.nifti import grid_of, make_header, write_nifti
 from radioloader.formats.orientation import turn, turn_grid
 from radioloader.geometry import grid_distance
@@ -50,6 +52,86 @@ class Volume(Voxels):
         self.ref: VolumeRef = index.ref(place)
         self.affine: npt.NDArray[np.float64] = index.affines[place].copy()
         self.axcodes: str = index.axcodes(place)
+
+    @staticmethod
+    def from_numpy(
+        array: npt.ArrayLike,
+        *,
+        affine: npt.ArrayLike | None = None,
+        spacing: Sequence[float] | None = None,
+        subject: str = "",
+        suffix: str = "",
+    ) -> NewVolume:
+        """A volume of an array (or a tensor), to be put into a store by :meth:`VolumeCollection.from_volumes` or
+        :meth:`RadiObject.append`.
+
+        Args:
+            array: (X, Y, Z) or (X, Y, Z, T), which is copied; bool becomes uint8, float16 float32.
+            affine: (4, 4) voxel index to RAS mm; None: 1 mm, or ``spacing``, along R, A and S, from 0.
+            spacing: Distance of voxels along x, y and z, in mm, instead of an affine.
+            subject: Id of its subject.
+            suffix: What tells it from other volumes of the subject in a collection.
+
+        Raises:
+            ShapeError, ConfigError: An argument cannot be used.
+        """
+        return from_numpy(array, affine=affine, spacing=spacing, subject=subject, suffix=suffix)
+
+    @staticmethod
+    def create(
+        shape: Sequence[int],
+        dtype: npt.DTypeLike = np.float32,
+        *,
+        fill: float = 0,
+        affine: npt.ArrayLike | None = None,
+        spacing: Sequence[float] | None = None,
+        subject: str = "",
+        suffix: str = "",
+    ) -> NewVolume:
+        """A volume of one value, to be filled (``volume[10:20] = 1``) and put into a store; see :meth:`from_numpy`."""
+        return from_numpy(
+            np.full(tuple(shape), fill, dtype), affine=affine, spacing=spacing, subject=subject, suffix=suffix
+        )
+
+    @staticmethod
+    def from_nifti(path: str | os.PathLike[str], *, subject: str | None = None, suffix: str = "") -> NewVolume:
+        """A volume of a NIfTI file, of which the header is read now, and the voxels when they are wanted.
+
+        Args:
+            path: The file; ``scan.nii.gz#2`` is the third volume of a 4D file.
+            subject: Id of its subject; None takes the file's name.
+            suffix: What tells it from other volumes of the subject in a collection.
+
+        Raises:
+            FormatError: It cannot be used.
+        """
+        return from_nifti(path, subject=subject, suffix=suffix)
+
+    @staticmethod
+    def from_dicom(
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        subject: str = "",
+        suffix: str = "",
+        on_tilt: str = "keep",
+        on_irregular: str = "error",
+        slice_tolerance_mm: float = 0.1,
+    ) -> NewVolume:
+        """The volume of the one DICOM series in some files or folders, of which headers are read now, and voxels when they are wanted.
+
+        Args:
+            path: Files, or folders of them.
+            subject: Id of its subject; nothing in the files is taken for it.
+            suffix: What tells it from other volumes of the subject in a collection.
+            on_tilt: As for :func:`radioloader.ingest`, as are the others.
+            on_irregular: Likewise.
+            slice_tolerance_mm: Likewise.
+
+        Raises:
+            ConfigError: There is not just one volume that can be used.
+        """
+        policy = Policy(on_tilt, on_irregular, slice_tolerance_mm)
+        return from_dicom(path, subject=subject, suffix=suffix, policy=policy)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -20,8 +20,9 @@ from radioloader.formats.dicom.resample import resample_stack
 from radioloader.formats.dicom.rtstruct import check_reference, read_rtstruct
 from radioloader.formats.dicom.seg import read_seg_info, read_segments
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
+from radioloader.ingestion.array import from_array
 from radioloader.ingestion.dicom_source import DicomSource
-from radioloader.ingestion.dicom_volume import from_array, origin_of
+from radioloader.ingestion.dicom_volume import origin_of
 from radioloader.ingestion.identity import Pseudonyms
 from radioloader.ingestion.intake import Loaded, Place
 
@@ -184,7 +185,9 @@ class DicomLabel:
             "dicom": origin_of(image, self.pseudonyms, label=self.label.sop, classes=names),
             "Modality": self.label.facts.modality,
         }
-        return from_array(voxels, grid, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns)
+        return from_array(
+            voxels, grid.affine, orientation, source_hash=self.hash(), notes=tuple(notes), columns=columns
+        )
 
     def _hidden(self, message: str) -> str:
         """A message without the UIDs that are pseudonymised; the path stays: it is where to look."""

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from radioloader.formats.dicom.geometry import Verdict
-from radioloader.formats.dicom.grid import ImageGrid
 from radioloader.formats.dicom.origin import DicomOrigin
 from radioloader.formats.dicom.pixels import hash_files, read_volume
 from radioloader.formats.dicom.tags import is_uid
 from radioloader.formats.dicom.volumes import DicomVolume, Policy
-from radioloader.formats.nifti import make_header
-from radioloader.formats.orientation import turn, turn_grid
-from radioloader.geometry import axcodes
+from radioloader.ingestion.array import from_array
 from radioloader.ingestion.identity import Pseudonyms
 from radioloader.ingestion.intake import Loaded, Place
-from radioloader.ingestion.statistics import Statistics
 
-__all__ = ["DicomSeries", "from_array", "origin_of"]
-
-_SLAB = 16
+__all__ = ["DicomSeries", "origin_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,7 @@ class DicomSeries:
         columns = {"geometry": verdict.to_json(), "dicom": origin_of(volume, self.pseudonyms), **tags}
         return from_array(
             read.voxels,
-            grid,
+            grid.affine,
             orientation,
             slope=read.slope,
             intercept=read.intercept,
@@ -104,42 +94,3 @@ def origin_of(volume: DicomVolume, pseudonyms: Pseudonyms, *, label: str = "", c
         volume, pseudonyms.uid, pseudonymized=bool(pseudonyms), label=pseudonyms.uid(label), classes=tuple(classes)
     )
     return origin.pack()
-
-
-def from_array(
-    voxels: npt.NDArray[Any],
-    grid: ImageGrid,
-    orientation: str | None,
-    *,
-    source_hash: str,
-    slope: float = 1.0,
-    intercept: float = 0.0,
-    notes: tuple[str, ...] = (),
-    columns: Mapping[str, Any],
-) -> Loaded:
-    """Voxels (X, Y, Z[, T]) on a grid, turned to ``orientation``, with what is counted of them."""
-    source_codes = axcodes(grid.affine)
-    codes = orientation or source_codes
-    _, affine = turn_grid(voxels.shape, grid.affine, source_codes, codes)
-    digest = hashlib.sha256(f"{voxels.dtype.str} {voxels.shape} {slope!r} {intercept!r}".encode())
-    digest.update(np.ascontiguousarray(grid.affine, "<f8").tobytes())
-    counted = Statistics(voxels.dtype, slope, intercept)
-    for volume in [voxels] if voxels.ndim == 3 else np.moveaxis(voxels, 3, 0):
-        for start in range(0, volume.shape[2], _SLAB):
-            run = np.ravel(volume[:, :, start : start + _SLAB], order="F")
-            digest.update(run.data)
-            counted.add(run)
-    return Loaded(
-        voxels=np.ascontiguousarray(turn(voxels, source_codes, codes)),
-        slope=slope,
-        intercept=intercept,
-        affine=affine,
-        codes=codes,
-        source_codes=source_codes,
-        header=make_header(voxels.shape, voxels.dtype, grid.affine, slope=slope, intercept=intercept, code=1),
-        source_hash=source_hash,
-        content_hash=digest.hexdigest(),
-        statistics=counted.result(),
-        notes=notes,
-        columns=columns,
-    )
