@@ -191,7 +191,7 @@ def model(images):
         threading.Thread(target=watch, daemon=True).start()
     return Classes()(images)
 
-rl.predict(sys.argv[1], model, model_id="m", image="CT", patch_size=48, overlap=0.5, batch_size=2, progress=False,
+rl.predict(sys.argv[1], model, model_id="m", image="CT", patch_size=40, overlap=0.5, batch_size=2, progress=False,
            output=sys.argv[2], memory_mb=int(sys.argv[3]), num_threads=1)
 ended.set()
 print(json.dumps([before, max(seen)]))
@@ -212,10 +212,12 @@ def test_memory_does_not_grow_with_the_volume(
     out, err = _start(script, tmp_path / "store", "probabilities", 16).communicate(timeout=2400)
     assert out, err
     before, highest = json.loads(out)
-    window = 12 * 48**3 * 4
-    # Two windows of a batch as the model makes and gives them, their weighted values, a cell that is begun, what the allocator keeps.
-    assert highest - before < 16 * 2**20 + 16 * window
-    assert volume.size * 13 * 4 > 1.25 * (16 * 2**20 + 16 * window)
+    window = 12 * 40**3 * 4
+    # Two windows of a batch as the model makes and gives them, their weighted values, a cell that is begun, what the allocator keeps:
+    # 14 to 17 windows, and on a busy machine some more.
+    most = 16 * 2**20 + 26 * window
+    assert highest - before < most
+    assert volume.size * 13 * 4 > 1.7 * most
     prediction = rl.open(tmp_path / "store")["pred"].iloc[0]
     assert prediction.shape == (*shape, 12)
     part = prediction[70:74, 60:64, 60:64]
