@@ -36,7 +36,7 @@ class Changes(ABC):
     """Methods that write. Each change is a commit of its own: it is made whole, or not at all, and older versions stay."""
 
     snapshot: Snapshot
-    _at_older: bool
+    _pinned: bool
 
     @property
     @abstractmethod
@@ -283,7 +283,7 @@ class Changes(ABC):
                 f"{what} is for a whole store, and this is a selection of {self.uri}; open the store, and name what is meant, such as "
                 "store.remove(selection.obs_subject_ids)"
             )
-        if self._at_older:
+        if self._pinned:
             raise ConfigError(
                 f"{what} is for the newest version, and this is {self.uri} at version {self.version}; open it without at="
             )

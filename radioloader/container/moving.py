@@ -18,7 +18,8 @@ import tiledb
 
 from radioloader.config import StorageConfig
 from radioloader.container.recast import Recast
-from radioloader.errors import ConfigError, RadioloaderError, StoreWriteError
+from radioloader.errors import ConfigError
+from radioloader.ingestion.committing import explain
 from radioloader.ingestion.derived import SourceGrid, write_derived
 from radioloader.storage.copying import copy_array
 from radioloader.storage.reader import VolumeReader
@@ -102,12 +103,8 @@ def move_subject(task: MoveTask) -> MoveResult:
             result.written.append(join(task.store.collection_uri(move.on_disk), row["uri"]))
             result.rows.setdefault(move.collection, []).append(row)
             result.foreground.setdefault(move.collection, []).extend(foreground)
-    except RadioloaderError as error:
-        result.failure, result.fatal = str(error), isinstance(error, StoreWriteError)
-    except MemoryError:
-        result.failure = f"not enough memory for subject {task.subject!r}; use fewer workers"
     except Exception as error:  # one subject must never stop the others
-        result.failure = f"subject {task.subject!r}: unexpected {type(error).__name__}: {error}"
+        result.failure, result.fatal = explain(error, f"subject {task.subject!r}")
     if result.failure is not None:
         for uri in result.written:
             with suppress(tiledb.TileDBError):

@@ -54,7 +54,7 @@ class RadiObject(Changes):
     ) -> None:
         self.snapshot = Snapshot.open(uri, config=config, at=at)
         self._reader = VolumeReader(self.snapshot.store.config)
-        self._at_older = at is not None
+        self._pinned = at is not None
         self._places: Places | None = None
         self._names: tuple[str, ...] | None = None
 
@@ -135,7 +135,7 @@ class RadiObject(Changes):
     def _view(self, *, places: Places | None = None, names: tuple[str, ...] | None = None) -> RadiObject:
         """A selection of subjects (places among those of the store), or of collections."""
         view = RadiObject.__new__(RadiObject)
-        view.snapshot, view._reader, view._at_older = self.snapshot, self._reader, self._at_older
+        view.snapshot, view._reader, view._pinned = self.snapshot, self._reader, self._pinned
         view._places = self._places if places is None else places
         view._names = self._names if names is None else names
         return view
@@ -315,13 +315,13 @@ class RadiObject(Changes):
         return {
             "snapshot": self.snapshot,
             "reader": self._reader,
-            "older": self._at_older,
+            "pinned": self._pinned,
             "places": self._places,
             "names": self._names,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.snapshot, self._reader, self._at_older = state["snapshot"], state["reader"], state["older"]
+        self.snapshot, self._reader, self._pinned = state["snapshot"], state["reader"], state["pinned"]
         self._places, self._names = state["places"], state["names"]
 
     def __repr__(self) -> str:

@@ -5,11 +5,11 @@ Worker processes write voxels (:mod:`radioloader.container.moving`); the process
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
@@ -20,23 +20,24 @@ from radioloader.container.collection import VolumeCollection
 from radioloader.container.moving import Move, MoveResult, MoveTask, lost, move_subject, writing
 from radioloader.container.recast import Recast
 from radioloader.errors import ConfigError, StoreWriteError
+from radioloader.ingestion.committing import commit_in_turn
 from radioloader.ingestion.derived import collection_id
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.slots import moved_id
 from radioloader.ingestion.subject import recipe_of
 from radioloader.storage.catalog import (
+    CLASSES,
     COLLECTION_TABLES,
     CollectionInfo,
     columns_of,
 )
 from radioloader.storage.snapshot import USER_PREFIX, Snapshot
 from radioloader.storage.store import Store, Transaction
-from radioloader.storage.table import Column
+from radioloader.storage.table import Column, one_of
 
 __all__ = ["TransferReport", "transfer"]
 
 _COMMIT_EVERY_S = 10.0
-_ROWS_PER_COMMIT = 20_000
 
 
 @dataclass(slots=True)
@@ -164,6 +165,12 @@ class _Transfer:
                 f"collection {name!r} of one of {self._target.uri} and {collection.snapshot.store.uri} was computed from other "
                 "volumes, and that of the other was not; rename the one that was not"
             )
+        if mine.classes and mine.classes != there.classes:
+            raise ConfigError(
+                f"collection {name!r} of {self._target.uri} has the classes {dict(there.recipe.get(CLASSES, {}))}, and that of "
+                f"{collection.snapshot.store.uri} has {dict(mine.recipe[CLASSES])}: the same values would mean different things; "
+                "name them alike with an ingest (classes=, --classes), or rename one of the collections"
+            )
         return there
 
     def plan(self, subjects: Sequence[str], snapshots: Sequence[Snapshot], *, replace: bool) -> None:
@@ -261,28 +268,19 @@ class _Transfer:
         interval: float,
     ) -> None:
         """Do it."""
-        done, total, last = 0, len(self._tasks), time.monotonic()
         results = run(move_subject, self._tasks, workers=workers, executor=executor, lost=lost)
-        try:
-            for result in results:
-                if result.failure is None:
-                    self._finished.append(result)
-                elif result.fatal:
-                    raise StoreWriteError(result.failure)
-                else:
-                    report.failed[result.subject] = result.failure
-                done += 1
-                show(done, total)
-                if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
-                    self._commit(report)
-                    last = time.monotonic()
-            self._commit(report)
-        except BaseException:
-            # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
-            results.close()  # type: ignore[attr-defined]
-            with suppress(StoreWriteError):
-                self._commit(report)
-            raise
+        taken = itertools.count(1)
+
+        def take(result: MoveResult) -> None:
+            if result.failure is None:
+                self._finished.append(result)
+            elif result.fatal:
+                raise StoreWriteError(result.failure)
+            else:
+                report.failed[result.subject] = result.failure
+            show(next(taken), len(self._tasks))
+
+        commit_in_turn(results, take, lambda _: self._commit(report), lambda: self._finished, interval)
 
     def _commit(self, report: TransferReport) -> None:
         finished = self._finished
@@ -345,7 +343,7 @@ def _foreground(collection: VolumeCollection, ids: Mapping[str, str]) -> list[di
     index = collection.snapshot.index(collection.name)
     written = {obs_id: int(index.commits[index.place(obs_id)]) for obs_id in ids}
     table = collection.snapshot.store.table("c", collection.info.id, "foreground")
-    rows = table.read(where=f"attr('obs_id') in {sorted(ids)!r}")
+    rows = table.read(where=one_of("obs_id", ids))
     columns = {name: rows[name].tolist() for name in table.columns()}
     mine = [
         place for place, commit in enumerate(rows["commit"].tolist()) if written[columns["obs_id"][place]] == commit

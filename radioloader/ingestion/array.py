@@ -36,7 +36,10 @@ class ArraySource:
 
     @cached_property
     def _digest(self) -> str:
-        return from_array(self.voxels, self.affine, None, source_hash="").content_hash
+        digest = hashlib.sha256(f"{self.voxels.dtype.str} {self.voxels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.affine, "<f8").data)
+        digest.update(np.ascontiguousarray(self.voxels).data)
+        return digest.hexdigest()
 
     @property
     def name(self) -> str:
@@ -55,7 +58,7 @@ class ArraySource:
         return Place(self.voxels.shape, self.affine)
 
     def hash(self) -> str:
-        return hashlib.sha256(self._digest.encode()).hexdigest()
+        return self._digest
 
     def load(self, orientation: str | None) -> Loaded:
         return from_array(self.voxels, self.affine, orientation, source_hash=self.hash(), code=2)

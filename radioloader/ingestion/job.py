@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from secrets import token_hex
@@ -12,6 +11,7 @@ from typing import Any
 from radioloader.config import StorageConfig
 from radioloader.errors import CatalogError, ConfigError, IngestError, StoreWriteError
 from radioloader.ingestion.cohort import Cohort
+from radioloader.ingestion.committing import commit_in_turn
 from radioloader.ingestion.metadata import Metadata, MetadataTable, load_metadata
 from radioloader.ingestion.pool import run
 from radioloader.ingestion.report import IngestItem, IngestReport
@@ -44,7 +44,6 @@ from radioloader.storage.uri import join
 
 __all__ = ["Job"]
 
-_ROWS_PER_COMMIT = 20_000
 _DICOM_FAILED = "DICOM files of this subject could not be used; the ingest's report said which and why (a store keeps no paths of them)"
 
 
@@ -176,34 +175,17 @@ class Job:
             self._note(report, show, IngestItem(subject, "failed", reason, self._files(subject)), strict)
         for subject, reason in self._cohort.unusable:
             self._note(report, show, IngestItem(subject, "failed", reason), strict)
-        last = time.monotonic()
         results = run(ingest_subject, self._tasks(), workers=workers, executor=executor, lost=_lost)
-        try:
-            for result in results:
-                self._refuse_twin(result)
-                if result.failure is None:
-                    self._finished.append(result)
-                elif result.fatal:
-                    raise StoreWriteError(result.failure)
-                item = self._item(result)
-                self._note(report, show, item, strict)
-                if time.monotonic() - last >= interval or len(self._finished) >= _ROWS_PER_COMMIT:
-                    self._commit()
-                    last = time.monotonic()
-            self._commit(last=True)  # in here: a Ctrl-C that meets the last commit must not undo it
-        except BaseException as error:
-            # Also on Ctrl-C: whole subjects are worth keeping. An error of this commit must not hide the first one.
-            results.close()  # type: ignore[attr-defined]
-            kept = "what was finished before is kept"
-            try:
-                self._commit(last=True)
-            except StoreWriteError:
-                kept = (
-                    f"{len(self._finished)} finished subjects could not be committed either and will be ingested again"
-                )
-            if isinstance(error, StoreWriteError):
-                raise StoreWriteError(f"{error}; {kept}: make room, and run the same command again") from error
-            raise
+
+        def take(result: SubjectResult) -> None:
+            self._refuse_twin(result)
+            if result.failure is None:
+                self._finished.append(result)
+            elif result.fatal:
+                raise StoreWriteError(result.failure)
+            self._note(report, show, self._item(result), strict)
+
+        commit_in_turn(results, take, self._commit, lambda: self._finished, interval)
 
     def _refuse_twin(self, result: SubjectResult) -> None:
         """Fail a subject that is another one of the store under a new id, or another one under an old id; what it wrote is removed."""
@@ -242,7 +224,7 @@ class Job:
             error.report = report
             raise error
 
-    def _commit(self, *, last: bool = False) -> None:
+    def _commit(self, last: bool) -> None:
         """Make the finished subjects exist, and with the last ones what could not be ingested. Where this fails or is interrupted, none of
         them does, and it can be tried again."""
         finished = self._finished

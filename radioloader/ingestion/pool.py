@@ -64,7 +64,7 @@ def run(
             broken = broken or _is_broken(done)
             if broken:
                 if executor is not None:
-                    raise RuntimeError("the executor lost its workers; start another one and run the same ingest again")
+                    raise RuntimeError("the executor lost its workers; start another one and do the same again")
                 done = wait(flying).done  # they all end with that error, except those that had finished before
             for future in done:
                 task = flying.pop(future)

@@ -17,10 +17,11 @@ import numpy.typing as npt
 import tiledb
 
 from radioloader.config import SliceOrientation, StorageConfig
-from radioloader.errors import GridMismatchError, RadioloaderError, StoreWriteError
+from radioloader.errors import GridMismatchError
 from radioloader.formats.orientation import turn_grid
 from radioloader.geometry import axcodes, grid_distance, spacing
 from radioloader.ingestion.classes import whole_numbers
+from radioloader.ingestion.committing import explain
 from radioloader.ingestion.intake import Place, VolumeSource
 from radioloader.ingestion.slots import obs_id_of
 from radioloader.ingestion.statistics import MAX_CLASSES, empty_value, foreground, occupied
@@ -147,12 +148,8 @@ def ingest_subject(task: SubjectTask) -> SubjectResult:
         result.notes += _check_grids(task, places)
         for name in task.sources:
             _ingest_volume(task, name, result, written)
-    except RadioloaderError as error:
-        result.failure, result.fatal = str(error), isinstance(error, StoreWriteError)
-    except MemoryError:
-        result.failure = f"not enough memory for {task.where}; ingest with fewer workers"
     except Exception as error:  # one subject must never stop the others
-        result.failure = f"{task.where}: unexpected {type(error).__name__}: {error}"
+        result.failure, result.fatal = explain(error, task.where)
     if result.failure is not None:
         discard(result, result.failure, written, task.config)
     return result

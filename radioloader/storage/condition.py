@@ -13,8 +13,9 @@ import ast
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class Condition:
             table: The table.
             rows: (n,) their numbers.
         """
-        return _evaluate(self._plan, table, rows)
+        return self._plan.rows(table, rows)
 
     def _refusal(self, why: str) -> ConfigError:
         return ConfigError(
@@ -117,9 +118,9 @@ class Condition:
                 raise self._refusal(
                     f"column {name!r} holds {_WORDS.get(column.kind, column.kind)}: compare it with a value"
                 )
-            return _Plan(_leaf(column, "==", not negated))
+            return _Query(_leaf(column, "==", not negated))
         if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-            return _Plan(constant=node.value != negated)
+            return _Constant(node.value != negated)
         raise self._refusal(f"{ast.unparse(node)!r} is no comparison")
 
     @staticmethod
@@ -173,10 +174,10 @@ class Condition:
         rest = set(value) - set(listed) if len(listed) > 1 else value
         parts = [self._one(name, column, same, part) for part in rest]
         if len(listed) > 1:
-            parts.append(_Plan(f"attr({column.name!r}) {sign} {listed!r}"))
+            parts.append(_Query(f"attr({column.name!r}) {sign} {listed!r}"))
             if sign == "not in":
                 parts.append(_missing(column, False))
-        return _join(parts or [_Plan(constant=every)], every=every)
+        return _join(parts or [_Constant(every)], every=every)
 
     def _one(self, name: str, column: Column, sign: str, value: Any) -> _Plan:
         """A column and one value."""
@@ -206,49 +207,63 @@ class Condition:
         raise self._refusal(f"column {name!r} holds {_WORDS.get(kind, 'bytes')}, which are compared with {value!r}")
 
 
-class _Plan:
-    """How rows are found: one condition for TileDB; a constant; or several plans, joined.
+class _Plan(Protocol):
+    """How rows are found."""
 
-    Args:
-        condition: In TileDB's words.
-        constant: All rows, or none.
-        parts: Plans.
-        every: Whether all of ``parts`` must hold, or one of them.
-        complement: Whether the rows are meant that the condition does not select.
-    """
-
-    def __init__(
-        self,
-        condition: str | None = None,
-        *,
-        constant: bool | None = None,
-        parts: tuple[_Plan, ...] = (),
-        every: bool = True,
-        complement: bool = False,
-    ) -> None:
-        self.condition, self.constant, self.parts, self.every = condition, constant, parts, every
-        self.complement = complement
+    def rows(self, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
+        """(n,) which of ``rows`` are meant."""
 
 
-def _evaluate(plan: _Plan, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
-    if plan.constant is not None:
-        return np.full(rows.shape, plan.constant)
-    if plan.condition is not None:
-        found = np.isin(rows, table.rows_where(plan.condition))
-        return ~found if plan.complement else found
-    masks = [_evaluate(part, table, rows) for part in plan.parts]
-    return reduce(np.logical_and if plan.every else np.logical_or, masks)
+@dataclass(frozen=True)
+class _Constant:
+    """All rows, or none."""
+
+    every: bool
+
+    def rows(self, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
+        return np.full(rows.shape, self.every)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The rows that a condition in TileDB's words selects."""
+
+    words: str
+
+    def rows(self, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
+        return np.isin(rows, table.rows_where(self.words))
+
+
+@dataclass(frozen=True)
+class _Complement:
+    """The rows that a plan does not select."""
+
+    of: _Plan
+
+    def rows(self, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
+        return ~self.of.rows(table, rows)
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """The rows that every one of some plans selects, or any of them."""
+
+    parts: tuple[_Plan, ...]
+    every: bool
+
+    def rows(self, table: Table, rows: npt.NDArray[np.uint64]) -> Mask:
+        masks = [part.rows(table, rows) for part in self.parts]
+        return reduce(np.logical_and if self.every else np.logical_or, masks)
 
 
 def _join(parts: list[_Plan], *, every: bool) -> _Plan:
-    """One condition where that can be, else as few as can be."""
+    """One query where that can be, else as few as can be."""
     if len(parts) == 1:
         return parts[0]
-    simple = [part.condition for part in parts if part.condition is not None and not part.complement]
-    others = [part for part in parts if part.condition is None or part.complement]
-    word = " and " if every else " or "
-    joined = [_Plan(word.join(f"({text})" for text in simple))] if simple else []
-    return joined[0] if not others and joined else _Plan(parts=(*joined, *others), every=every)
+    words = [f"({part.words})" for part in parts if isinstance(part, _Query)]
+    others = [part for part in parts if not isinstance(part, _Query)]
+    query = [_Query((" and " if every else " or ").join(words))] if words else []
+    return query[0] if query and not others else _Joint((*query, *others), every)
 
 
 def _leaf(column: Column, sign: str, value: Any) -> str:
@@ -265,12 +280,14 @@ def _missing(column: Column, missing: bool) -> _Plan:
     before the column was added have neither a value nor none."""
     if column.kind == "float":
         # NaN is the one value that is neither below zero nor not.
-        return _Plan(f"({_leaf(column, '<', 0.0)}) or ({_leaf(column, '>=', 0.0)})", complement=missing)
-    if column.kind == "datetime":
-        return _Plan(_leaf(column, ">=", _NAT), complement=missing)
-    if column.nullable:
-        return _Plan(f"attr({column.name!r}) != None", complement=missing)
-    return _Plan(constant=not missing)
+        present = _Query(f"({_leaf(column, '<', 0.0)}) or ({_leaf(column, '>=', 0.0)})")
+    elif column.kind == "datetime":
+        present = _Query(_leaf(column, ">=", _NAT))
+    elif column.nullable:
+        present = _Query(f"attr({column.name!r}) != None")
+    else:
+        return _Constant(not missing)
+    return _Complement(present) if missing else present
 
 
 def _compare(column: Column, sign: str, value: Any) -> _Plan:
@@ -280,10 +297,10 @@ def _compare(column: Column, sign: str, value: Any) -> _Plan:
     if kind == "float":
         value = float(value)
         if sign == "!=":  # not of NaN, which equals nothing
-            return _Plan(f"({_leaf(column, '<', value)}) or ({_leaf(column, '>', value)})")
+            return _Query(f"({_leaf(column, '<', value)}) or ({_leaf(column, '>', value)})")
     if kind == "datetime" and sign in ("!=", "<", "<="):
-        return _join([_Plan(_leaf(column, sign, value)), _missing(column, False)], every=True)
-    return _Plan(_leaf(column, sign, value))
+        return _join([_Query(_leaf(column, sign, value)), _missing(column, False)], every=True)
+    return _Query(_leaf(column, sign, value))
 
 
 def _is_listed(part: object, kind: str) -> bool:
@@ -295,10 +312,10 @@ def _whole(column: Column, sign: str, value: float) -> _Plan:
     present = _missing(column, False)
     if not _INT[0] <= value <= _INT[1]:
         holds = sign == "!=" or ((sign in ("<", "<=")) == (value > 0) and sign != "==")
-        return present if holds else _Plan(constant=False)
+        return present if holds else _Constant(False)
     whole = math.floor(value)
     if whole != value:
         if sign in ("==", "!="):
-            return present if sign == "!=" else _Plan(constant=False)
+            return present if sign == "!=" else _Constant(False)
         sign = ">" if sign in (">", ">=") else "<="
-    return _Plan(_leaf(column, sign, whole))
+    return _Query(_leaf(column, sign, whole))

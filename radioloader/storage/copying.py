@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import tiledb
 
@@ -13,7 +14,7 @@ from radioloader.errors import ReadError, StoreWriteError
 from radioloader.storage.context import context_for
 from radioloader.storage.uri import is_remote, join
 
-__all__ = ["copy_array", "files_below"]
+__all__ = ["copy_array"]
 
 _PART = 8 * 2**20
 
@@ -56,31 +57,27 @@ def _copy(source: str, target: str, source_config: StorageConfig, config: Storag
     reading = tiledb.VFS(ctx=context_for(source, source_config))
     writing = tiledb.VFS(ctx=context_for(target, config))
     try:
-        files = list(files_below(reading, source))
+        files = list(_files_below(reading, source))
     except tiledb.TileDBError as error:
         raise ReadError(f"could not read {owner} from {source}: {error}") from error
     if not files:
         raise ReadError(f"could not read {owner}: {source} is missing")
+    folders: set[str] = set()
     for path in files:
         place = join(target, path)
+        folder = place.rpartition("/")[0]
         try:
-            if not is_remote(target):
-                writing.create_dir(target)
-                for folder in _parents(path):
-                    writing.create_dir(join(target, folder))
+            if not is_remote(target) and folder not in folders:  # an object store has none
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                folders.add(folder)
             with reading.open(join(source, path), "rb") as file, writing.open(place, "wb") as copy:
                 while part := file.read(_PART):
                     copy.write(part)
-        except tiledb.TileDBError as error:
+        except (tiledb.TileDBError, OSError) as error:
             raise StoreWriteError(f"could not copy {owner} from {join(source, path)} to {place}: {error}") from error
 
 
-def _parents(path: str) -> Iterator[str]:
-    parts = path.split("/")[:-1]
-    return ("/".join(parts[: n + 1]) for n in range(len(parts)))
-
-
-def files_below(vfs: tiledb.VFS, uri: str) -> Iterator[str]:
+def _files_below(vfs: tiledb.VFS, uri: str) -> Iterator[str]:
     """Paths of all files below ``uri``, relative to it, sorted.
 
     Raises:
@@ -90,7 +87,7 @@ def files_below(vfs: tiledb.VFS, uri: str) -> Iterator[str]:
         name = child.rstrip("/").rpartition("/")[2]
         place = join(uri, name)
         if vfs.is_dir(place):
-            for path in files_below(vfs, place):
+            for path in _files_below(vfs, place):
                 yield f"{name}/{path}"
         else:
             yield name

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from radioloader.storage.catalog import CollectionInfo
 from radioloader.storage.store import Store, Transaction
-from radioloader.storage.table import Table, newest
+from radioloader.storage.table import Table, newest, one_of
 
 __all__ = ["drop_collection", "drop_subjects", "drop_volumes", "move_subjects", "move_volumes", "rename_collection"]
 
@@ -19,11 +19,8 @@ Rows = dict[str, npt.NDArray[Any]]
 
 
 def _rows_of(table: Table, transaction: Transaction, key: str, ids: Iterable[str]) -> Rows:
-    """The current rows of some ids, with all columns."""
-    rows = newest(table.read(), transaction.commits, key)
-    wanted = set(ids)
-    places = np.array([place for place, id_ in enumerate(rows[key].tolist()) if id_ in wanted], np.int64)
-    return {name: values[places] for name, values in rows.items()}
+    """The current rows of some ids, of which there is at least one, with all columns."""
+    return newest(table.read(where=one_of(key, ids)), transaction.commits, key)
 
 
 def _append(table: Table, transaction: Transaction, rows: Rows, *, deleted: bool = False, **changed: list[Any]) -> None:
@@ -70,7 +67,7 @@ def move_volumes(
         obs_subject_id=[moves[id_][1] for id_ in old],
     )
     index = store.table("c", info.id, "foreground")
-    found = index.read()
+    found = index.read(where=one_of("obs_id", moves))
     # Rows of the index belong to a volume when their commit is that of its row.
     written = dict(zip(old, rows["commit"].tolist(), strict=True))
     mine = np.array(

@@ -8,7 +8,7 @@ set is a tombstone. Which rows count is decided by the reader, from the list of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from radioloader.errors import CatalogError, ReadError, StoreWriteError
 from radioloader.storage._fork import gate
 from radioloader.storage.context import as_default, context_for
 
-__all__ = ["COUNTER_BITS", "Column", "Commits", "Table", "newest"]
+__all__ = ["COUNTER_BITS", "Column", "Commits", "Table", "newest", "one_of"]
 
 COUNTER_BITS = 24
 """Rows are numbered ``commit << COUNTER_BITS | counter``."""
@@ -260,6 +260,11 @@ class Table:
             tiledb.vacuum(self.uri, ctx=ctx)
         except tiledb.TileDBError as error:
             raise StoreWriteError(f"could not consolidate the table {self.uri}: {error}") from error
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """The condition, for :meth:`Table.read`, that a column has one of some values, of which there is at least one."""
+    return f"attr({column!r}) in {sorted(values)!r}"
 
 
 def newest(rows: Mapping[str, npt.NDArray[Any]], commits: Commits, *keys: str) -> dict[str, npt.NDArray[Any]]:

@@ -75,12 +75,12 @@ def _remove(store: Store, transaction: Transaction, oldest: int, grace_s: float)
     known, version = transaction.commits.locate(rows["commit"])
     then = newest(rows, transaction.commits.until(oldest), "collection_id")["collection_id"].tolist()
     needed = {*then, *rows["collection_id"][known & (version > oldest)].tolist()}
+    committed = set(rows["collection_id"][known].tolist())
     volumes = collections = size = 0
     for name in _children(vfs, join(store.uri, "c")):
         uri = store.collection_uri(name)
         if name not in needed:
-            committed = name in set(rows["collection_id"][known].tolist())
-            if committed or _age_s(vfs, join(uri, "obs")) >= grace_s:
+            if name in committed or _age_s(vfs, join(uri, "obs")) >= grace_s:
                 size += vfs.dir_size(uri)
                 vfs.remove_dir(uri)
                 collections += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,9 +17,7 @@ from benchmarks.studies.scan import measure as measure_scan
     not Path("/proc/self/clear_refs").exists(),
     reason="needs Linux, which can begin the peak of a process's memory anew",
 )
-def test_ingest_beside_decompression(tmp_path: Path, counts: Callable[[int, int], int]) -> None:
-    if not counts(0, 1):
-        pytest.skip("takes 15 s, and measures nothing that users run; `make stress` runs it")
+def test_ingest_beside_decompression(tmp_path: Path) -> None:
     cohort = Cohort(tmp_path, 2, (24, 20, 16))
     generator = np.random.default_rng(0)
     for files, dtype in ((cohort.images(), np.int16), (cohort.labels(), np.uint8)):
@@ -43,9 +40,7 @@ def test_ingest_beside_decompression(tmp_path: Path, counts: Callable[[int, int]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files.nii.gz"]
 
 
-def test_scan_beside_headers(tmp_path: Path, counts: Callable[[int, int], int]) -> None:
-    if not counts(0, 1):
-        pytest.skip("takes 10 s, and measures nothing that users run; `make stress` runs it")
+def test_scan_beside_headers(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     records = list(measure_scan(Cohort(tmp_path, 1, (8, 8, 8)), full=False, files=300))
     one, two = "scan, workers=1", "scan, workers=2"

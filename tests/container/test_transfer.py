@@ -15,7 +15,8 @@ import pytest
 import scipy.ndimage
 
 import radioloader as rl
-from radioloader.errors import CatalogError, ConfigError
+from radioloader.container import moving
+from radioloader.errors import CatalogError, ConfigError, StoreWriteError
 from radioloader.geometry import axcodes
 from radioloader.ingestion.statistics import foreground
 from radioloader.storage.catalog import occupied_slices
@@ -250,6 +251,44 @@ def test_kinds_must_fit(store: rl.RadiObject, make_cohort: Any, tmp_path: Path) 
     ):
         mine.replace(theirs, workers=1)
     assert content(rl.open(mine.uri)) == content(store)
+
+
+def test_classes_must_mean_the_same(make_cohort: Any, tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "cohort")
+    for name, classes in (("mine", {"liver": 1, "tumour": 2}), ("theirs", {"liver": 2, "tumour": 1})):
+        some = sorted((cohort / "labels").iterdir())
+        files = some[:2] if name == "mine" else some[2:]
+        assert rl.ingest(tmp_path / name, {"seg": files}, classes={"seg": classes}, workers=1).ok
+    mine, theirs = rl.open(tmp_path / "mine"), rl.open(tmp_path / "theirs")
+    with pytest.raises(
+        ConfigError, match=r"has the classes {'liver': 1, 'tumour': 2}, and that of .* has {'liver': 2, 'tumour': 1}"
+    ):
+        mine.append(theirs, workers=1)
+    assert len(mine.seg) == 2
+    theirs.rename(collections={"seg": "other"})
+    assert mine.append(theirs, workers=1).ok
+    assert mine.other.classes == {"liver": (2,), "tumour": (1,)}
+
+
+def test_a_full_disk_keeps_what_was_finished(
+    store: rl.RadiObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = moving.copy_array
+    calls = iter(range(100))
+
+    def full(*arguments: Any, **options: Any) -> None:
+        if next(calls) == 5:
+            raise StoreWriteError("no space left on device")
+        copied(*arguments, **options)
+
+    monkeypatch.setattr(moving, "copy_array", full)
+    with pytest.raises(
+        StoreWriteError, match="no space left on device; what was finished before is kept: make room, and run the same"
+    ):
+        store.materialize(tmp_path / "s", workers=1)
+    assert content(rl.open(tmp_path / "s")) == content(store.head(2))
+    assert store.materialize(tmp_path / "s", workers=1).skipped == 2
+    assert content(rl.open(tmp_path / "s")) == content(store)
 
 
 def test_files_are_ingested(store: rl.RadiObject, make_cohort: Any, tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_lost_executor_of_ones_own_is_reported(
     ):
         rl.ingest(tmp_path / "store", {"T1w": {**files, "zz": fifo}}, executor=executor, workers=1)
     assert len(killed) == 1
-    assert str(caught.value) == "the executor lost its workers; start another one and run the same ingest again"
+    assert str(caught.value) == "the executor lost its workers; start another one and do the same again"
     shown = shows_sources(tmp_path / "store", root, [("T1w", "images")])
     assert rl.ingest(tmp_path / "store", {"T1w": files}, workers=1).ok
     assert set(shown) <= set(files) == set(rl.open(tmp_path / "store").obs_subject_ids)
