@@ -269,6 +269,7 @@ class _Transfer:
     ) -> None:
         """Do it."""
         results = run(move_subject, self._tasks, workers=workers, executor=executor, lost=lost)
+        show(0, len(self._tasks))  # who is skipped is done
         taken = itertools.count(1)
 
         def take(result: MoveResult) -> None:

@@ -21,7 +21,9 @@ def test_a_copy(cli: Cli, store_uri: str, tmp_path: Path) -> None:
     copy = rl.open(tmp_path / "copy")
     assert copy.obs_subject_ids == rl.open(store_uri).obs_subject_ids
     assert copy.history()[0]["message"] == "for Anna"
-    assert "4 subjects skipped" in cli("materialize", store_uri, tmp_path / "copy", "--workers", 1).out
+    again = cli("materialize", store_uri, tmp_path / "copy", "--workers", 1)
+    assert "4 subjects skipped" in again.out
+    assert again.err == "materialized 4/4 subjects\n"
 
 
 def test_all_options(cli: Cli, store_uri: str, tmp_path: Path) -> None:
